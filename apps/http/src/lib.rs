@@ -1,0 +1,2 @@
+//! The HTTP logic of the web appliance.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The C symbols that std and C libraries link against.
+#![no_std]

@@ -1,0 +1,2 @@
+//! The guest's own virtio front-ends.
+#![no_std]

@@ -1,0 +1,47 @@
+//! The host side of the devices: one folder each, the same code on every backend.
+//!
+//! A device works only inside hypercalls of the thread that runs the guest: `NOTIFY` hands it what
+//! the guest queued, `WAIT` polls it. While the guest idles in `WAIT`, the thread sleeps in poll(2)
+//! on the descriptors that the devices name. Nothing here may block.
+use crate::memory::GuestRam;
+use paravane_abi::device::{Attach, Device as TableEntry};
+
+/// The guest broke the rules of its virtqueue: the domain ends with this sentence in its report.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the guest broke the virtqueue contract of device {device}, queue {queue}: {what}")]
+pub struct GuestFault {
+    /// Index of the device.
+    pub device: usize,
+    /// Index of the virtqueue.
+    pub queue: u16,
+    /// What the guest did, as a clause.
+    pub what: String,
+}
+
+/// The host side of one device.
+pub trait Device: std::fmt::Debug {
+    /// The device's entry of the start info's device table.
+    fn entry(&self) -> TableEntry;
+
+    /// Takes the rings of the guest into use. `attach` is validated against [`Device::entry`].
+    ///
+    /// # Errors
+    /// The rings cannot be used.
+    fn attach(&mut self, ram: &GuestRam, attach: &Attach) -> Result<(), GuestFault>;
+
+    /// The guest queued buffers in virtqueue `queue` of an attached device.
+    ///
+    /// # Errors
+    /// The ring or a request in it is malformed beyond what the device can answer with a status.
+    fn notify(&mut self, ram: &GuestRam, queue: u16) -> Result<(), GuestFault>;
+
+    /// Moves what is ready, without blocking. True if the guest is to be told: used buffers were
+    /// added, here or in an earlier `notify`, that the guest's event index asks to hear of.
+    ///
+    /// # Errors
+    /// As for [`Device::notify`].
+    fn poll(&mut self, ram: &GuestRam) -> Result<bool, GuestFault>;
+
+    /// Adds the descriptors to sleep on until [`Device::poll`] has something to do.
+    fn interests(&self, descriptors: &mut Vec<libc::pollfd>);
+}

@@ -1,0 +1,5 @@
+//! The host side of Paravane: loads an image, builds a domain for it, and runs it under KVM or as a
+//! sandboxed process.
+
+pub mod devices;
+pub mod memory;

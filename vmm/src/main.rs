@@ -1,0 +1,2 @@
+//! `paravane`: runs Paravane images.
+fn main() {}
