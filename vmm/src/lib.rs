@@ -1,5 +1,6 @@
 //! The host side of Paravane: loads an image, builds a domain for it, and runs it under KVM or as a
 //! sandboxed process.
 
+pub mod audit;
 pub mod devices;
 pub mod memory;
