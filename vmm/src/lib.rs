@@ -3,4 +3,5 @@
 
 pub mod audit;
 pub mod devices;
+pub mod doctor;
 pub mod memory;

@@ -1,0 +1,129 @@
+//! The single checks. Each looks without changing anything.
+use super::Probed;
+use crate::memory::GuestRam;
+use paravane_abi::layout::RAM_SIZE_MIN;
+use std::fs::{File, OpenOptions};
+use std::io;
+
+/// Whether the KVM backend works here.
+pub(super) fn kvm() -> Probed {
+    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => Ok("/dev/kvm opens".into()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err((
+            "there is no /dev/kvm".into(),
+            "use a machine with VT-x or AMD-V and load kvm_intel or kvm_amd; \
+             inside a VM, enable nested virtualization; until then, the process backend serves",
+        )),
+        Err(e) => {
+            Err((format!("/dev/kvm does not open: {e}"), "add the user to the group of /dev/kvm"))
+        }
+    }
+}
+
+/// Whether the process backend works here.
+pub(super) fn process() -> Probed {
+    if !has_fsgsbase() {
+        return Err((
+            "the kernel does not let user code set the FS base".into(),
+            "run Linux 5.9 or later on a processor with FSGSBASE (2012 or later), \
+             without the kernel option nofsgsbase",
+        ));
+    }
+    match GuestRam::new(RAM_SIZE_MIN) {
+        Ok(_) => Ok("FSGSBASE is on and the guest's address range is free".into()),
+        Err(e) => Err((
+            format!("the guest's address range cannot be mapped: {e}"),
+            "raise the limit on address space (ulimit -v) and vm.max_map_count",
+        )),
+    }
+}
+
+/// Whether user code may use `rdfsbase` and `wrfsbase`: bit 1 of `AT_HWCAP2` (Linux,
+/// `arch/x86/include/uapi/asm/hwcap2.h`).
+fn has_fsgsbase() -> bool {
+    const HWCAP2_FSGSBASE: u64 = 1 << 1;
+    // SAFETY: getauxval only reads the process's auxiliary vector.
+    let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
+    hwcap2 & HWCAP2_FSGSBASE != 0
+}
+
+/// Whether the kernel has seccomp filters.
+pub(super) fn seccomp() -> Probed {
+    let actions = std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail");
+    match actions {
+        Ok(actions) if actions.contains("kill_process") => Ok("filters are available".into()),
+        _ => Err((
+            "the kernel has no seccomp filters".into(),
+            "run a kernel with CONFIG_SECCOMP_FILTER; without it no domain is started",
+        )),
+    }
+}
+
+/// Whether the kernel has landlock, an additional wall where present.
+pub(super) fn landlock() -> Probed {
+    const CREATE_RULESET_VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the call takes no pointer and only returns the version.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<libc::c_void>(),
+            0_usize,
+            CREATE_RULESET_VERSION,
+        )
+    };
+    if version > 0 {
+        Ok(format!("version {version} of its interface is available"))
+    } else {
+        Err((
+            format!("not available: {}", io::Error::last_os_error()),
+            "add landlock to the kernel's lsm= list for a second wall; domains run without it",
+        ))
+    }
+}
+
+/// Whether sockets for the user network can be made.
+pub(super) fn user_network() -> Probed {
+    match std::net::TcpListener::bind("127.0.0.1:0") {
+        Ok(_) => Ok("needs no privilege".into()),
+        Err(e) => Err((
+            format!("cannot listen on 127.0.0.1: {e}"),
+            "bring the loopback interface up, or use --net none",
+        )),
+    }
+}
+
+/// Whether this process may create TAP interfaces.
+pub(super) fn tap_create() -> Probed {
+    open_tun()?;
+    if has_net_admin() {
+        Ok("CAP_NET_ADMIN is held".into())
+    } else {
+        Err((
+            "CAP_NET_ADMIN is missing".into(),
+            "have root create an interface for you: ip tuntap add dev NAME mode tap user USER \
+             vnet_hdr; then use --net tap=NAME",
+        ))
+    }
+}
+
+/// Whether this process may attach to TAP interfaces that root made for it.
+pub(super) fn tap_open() -> Probed {
+    open_tun().map(|_| "/dev/net/tun opens".into())
+}
+
+fn open_tun() -> Result<File, (String, &'static str)> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")
+        .map_err(|e| (format!("/dev/net/tun does not open: {e}"), "load the module tun"))
+}
+
+/// Whether the effective capability set has CAP_NET_ADMIN (bit 12, capabilities(7)).
+fn has_net_admin() -> bool {
+    const CAP_NET_ADMIN: u64 = 1 << 12;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    set.is_some_and(|set| set & CAP_NET_ADMIN != 0)
+}
