@@ -1,0 +1,226 @@
+//! The network front-end (virtio 1.2, 5.1): whole Ethernet frames in and out, without a copy.
+//!
+//! Frames are received into 2 KiB buffers, of which a large one takes several (`MRG_RXBUF`), and the
+//! frames' owner gives them back; frames to send are written in place. Checksums and the cutting of
+//! large TCP segments are left to the device where it offers that.
+//!
+//! ```text
+//! loop {
+//!     while let Some(frame) = net.receive()? { .. net.recycle(frame) }
+//!     while let Some(mut buffer) = net.transmit_buffer(len) { .. net.commit(buffer, meta)? }
+//!     net.flush();                            // one notification at most for each queue
+//!     if nothing_to_do && !net.enable_events() { wait() }
+//! }
+//! ```
+mod header;
+mod receive;
+mod transmit;
+
+pub use header::{Checksum, FrameMeta, Segmentation};
+pub use receive::RxFrame;
+pub use transmit::TxBuffer;
+
+use crate::transport::{attach, negotiate};
+use crate::{AttachError, Dma, RingFault, Transport, VirtQueue};
+use core::fmt;
+use header::HEADER_LEN;
+use paravane_abi::device::{Device, DeviceKind, NetConfig, feature};
+use receive::{BUFFER_ALIGN, Receiver};
+use transmit::Transmitter;
+
+const RECEIVE: u16 = 0;
+const TRANSMIT: u16 = 1;
+
+/// Most entries of either queue: with 2 KiB buffers, half a MiB is posted for receiving.
+const QUEUE_SIZE: u16 = 256;
+/// Bytes of a receive buffer, unless a frame of the device's MTU needs more.
+const RX_BUFFER_SIZE: usize = 2048;
+/// Ethernet header with a VLAN tag, bytes.
+const LINK_HEADER_LEN: usize = 18;
+
+/// What a network device did wrong. The device is dead from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetFault {
+    /// A used ring is broken.
+    Ring(RingFault),
+    /// A received frame is too short for its header.
+    Short,
+    /// A received frame is longer than any Ethernet frame with an IPv4 packet.
+    Long,
+    /// A received frame has a kind of segmentation that was not negotiated.
+    Segmentation(u8),
+}
+
+/// Why a frame was not sent. It is dropped, as a network may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransmitError {
+    /// The frame asks for an offload that the device does not offer.
+    NotNegotiated,
+    /// No free descriptor; does not happen to who has only one buffer at a time.
+    Full,
+}
+
+/// A network device in use.
+pub struct Net<D: Dma, T: Transport> {
+    dma: D,
+    transport: T,
+    index: u32,
+    features: u64,
+    config: NetConfig,
+    receiver: Receiver<D>,
+    transmitter: Transmitter<D>,
+    fault: Option<NetFault>,
+}
+
+impl<D: Dma, T: Transport> Net<D, T> {
+    /// Takes entry `index` of the device table into use and posts its receive buffers.
+    ///
+    /// # Errors
+    /// The entry is not of a network device of virtio 1.x, memory ran out, or the host refused.
+    pub fn new(dma: D, transport: T, index: u32, device: &Device) -> Result<Self, AttachError> {
+        if device.kind != DeviceKind::Net as u32 || device.queue_count != 2 {
+            return Err(AttachError::Device);
+        }
+        let features = negotiate(device, wanted(device.features))?;
+        let size = QUEUE_SIZE.min(device.queue_size_max);
+        let queue = || VirtQueue::new(&dma, size, features).ok_or(AttachError::Memory);
+        let mergeable = features & feature::NET_MRG_RXBUF != 0;
+        let receiver = Receiver::new(queue()?, rx_buffer_size(device.net.mtu), mergeable);
+        let transmitter = Transmitter::new(queue()?);
+        attach(&transport, index, features, &[receiver.setup(), transmitter.setup()])?;
+        let config = device.net;
+        let fault = None;
+        let mut net =
+            Self { dma, transport, index, features, config, receiver, transmitter, fault };
+        net.flush();
+        Ok(net)
+    }
+
+    /// Addresses and MTU, as the host gave them.
+    #[must_use]
+    pub fn config(&self) -> &NetConfig {
+        &self.config
+    }
+
+    /// Index in the device table: the bit of the device in the event mask of `WAIT`.
+    #[must_use]
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Whether frames may be sent with [`Checksum::Partial`].
+    #[must_use]
+    pub fn completes_checksums(&self) -> bool {
+        self.features & feature::NET_CSUM != 0
+    }
+
+    /// Whether frames may be sent with [`FrameMeta::segmentation`].
+    #[must_use]
+    pub fn segments_tcp(&self) -> bool {
+        self.features & feature::NET_HOST_TSO4 != 0
+    }
+
+    /// The next received frame.
+    ///
+    /// # Errors
+    /// What the device did wrong in either direction, now or earlier.
+    pub fn receive(&mut self) -> Result<Option<RxFrame<D>>, NetFault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let received = self.receiver.receive();
+        self.fault = received.as_ref().err().copied();
+        received
+    }
+
+    /// Takes the buffers of a frame back; the next [`flush`](Self::flush) posts them again.
+    pub fn recycle(&mut self, frame: RxFrame<D>) {
+        self.receiver.recycle(frame);
+    }
+
+    /// A buffer for a frame of `len` bytes, Ethernet header included. `None` while too much is in
+    /// flight (then [`enable_events`](Self::enable_events) asks for the event of the next frame
+    /// sent), memory is short, `len` is longer than any frame, or the device is dead.
+    pub fn transmit_buffer(&mut self, len: usize) -> Option<TxBuffer<D>> {
+        if self.fault.is_some() {
+            return None;
+        }
+        self.transmitter.buffer(&self.dma, len).unwrap_or_else(|fault| {
+            self.fault = Some(fault);
+            None
+        })
+    }
+
+    /// Queues a frame; the next [`flush`](Self::flush) sends it.
+    ///
+    /// # Errors
+    /// Why the frame was dropped.
+    pub fn commit(&mut self, frame: TxBuffer<D>, meta: FrameMeta) -> Result<(), TransmitError> {
+        let partial = matches!(meta.checksum, Checksum::Partial { .. });
+        if partial && !self.completes_checksums()
+            || meta.segmentation.is_some() && !self.segments_tcp()
+        {
+            return Err(TransmitError::NotNegotiated);
+        }
+        if self.transmitter.add(frame, meta) { Ok(()) } else { Err(TransmitError::Full) }
+    }
+
+    /// Shows the device what was queued and recycled since the last call, and notifies it if it
+    /// wants that.
+    pub fn flush(&mut self) {
+        if self.transmitter.publish() {
+            self.transport.notify(self.index, TRANSMIT);
+        }
+        if self.fault.is_none() && self.receiver.refill(&self.dma) {
+            self.transport.notify(self.index, RECEIVE);
+        }
+    }
+
+    /// Asks for an event when a frame comes in, or, if [`transmit_buffer`](Self::transmit_buffer)
+    /// refused since the last call, when one was sent. Returns whether that has happened already:
+    /// then there is work, and no event may come for it.
+    #[must_use = "waiting although there is work may be waiting for ever"]
+    pub fn enable_events(&mut self) -> bool {
+        let received = self.receiver.enable_events();
+        let sent = self.transmitter.enable_events();
+        received || sent
+    }
+
+    /// Whether the device has put something into the receive queue that was not taken yet.
+    #[must_use]
+    pub fn has_received(&self) -> bool {
+        self.receiver.has_used()
+    }
+}
+
+impl<D: Dma, T: Transport> fmt::Debug for Net<D, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net")
+            .field("index", &self.index)
+            .field("features", &self.features)
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The features worth having among those offered. Offloads depend on each other (5.1.3.1), and
+/// receiving large segments into small buffers depends on merging them.
+fn wanted(offered: u64) -> u64 {
+    let has = |bits| offered & bits == bits;
+    let mut wanted = feature::RING_EVENT_IDX | feature::NET_MRG_RXBUF;
+    wanted |= feature::NET_CSUM | feature::NET_GUEST_CSUM;
+    if has(feature::NET_CSUM) {
+        wanted |= feature::NET_HOST_TSO4;
+    }
+    if has(feature::NET_GUEST_CSUM | feature::NET_MRG_RXBUF) {
+        wanted |= feature::NET_GUEST_TSO4;
+    }
+    wanted
+}
+
+/// Bytes of a buffer that takes a frame of the given MTU with all headers.
+fn rx_buffer_size(mtu: u16) -> usize {
+    (HEADER_LEN + LINK_HEADER_LEN + usize::from(mtu))
+        .next_multiple_of(BUFFER_ALIGN)
+        .max(RX_BUFFER_SIZE)
+}

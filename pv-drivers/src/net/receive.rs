@@ -1,0 +1,175 @@
+//! The receive queue: a stock of posted buffers, and frames put together from them.
+use super::NetFault;
+use super::header::{FrameMeta, HEADER_LEN, Header};
+use crate::{Chain, Dma, DmaBuffer, Segment, VirtQueue};
+use alloc::vec::Vec;
+use core::fmt;
+use paravane_abi::device::QueueSetup;
+
+/// Cache-line alignment of frame buffers.
+pub(super) const BUFFER_ALIGN: usize = 64;
+
+/// Longest frame with its Ethernet header: an IPv4 packet has at most 65535 bytes.
+pub(super) const FRAME_LEN_MAX: usize = 14 + 65_535;
+
+/// A buffer and how many bytes of it the device wrote.
+struct Part<D: Dma> {
+    buffer: DmaBuffer<D>,
+    len: usize,
+}
+
+impl<D: Dma> Part<D> {
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+/// A received frame: it owns the buffers that the device wrote it into. Give it back with
+/// [`Net::recycle`](super::Net::recycle); dropping it frees the buffers instead of reusing them.
+pub struct RxFrame<D: Dma> {
+    header: Header,
+    first: Part<D>,
+    /// Further buffers of a frame that does not fit into one (`MRG_RXBUF`).
+    rest: Vec<Part<D>>,
+}
+
+impl<D: Dma> RxFrame<D> {
+    fn parse(first: Part<D>) -> Result<Self, NetFault> {
+        let header = Header::parse(first.bytes())?;
+        Ok(Self { header, first, rest: Vec::new() })
+    }
+
+    /// What the device says of the frame.
+    #[must_use]
+    pub fn meta(&self) -> FrameMeta {
+        self.header.meta
+    }
+
+    /// The first piece of the frame: all of it, unless the frame is larger than a buffer. Begins with
+    /// the Ethernet header.
+    #[must_use]
+    pub fn first(&self) -> &[u8] {
+        &self.first.bytes()[HEADER_LEN..]
+    }
+
+    /// The pieces of the frame.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        core::iter::once(self.first()).chain(self.rest.iter().map(Part::bytes))
+    }
+
+    /// Bytes of the frame.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pieces().map(<[u8]>::len).sum()
+    }
+
+    /// Whether the frame has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The frame in one piece: as it is if it came in one, else copied to `scratch`.
+    pub fn contiguous<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        if self.rest.is_empty() {
+            return self.first();
+        }
+        scratch.clear();
+        self.pieces().for_each(|piece| scratch.extend_from_slice(piece));
+        scratch
+    }
+
+    fn is_complete(&self) -> bool {
+        self.rest.len() + 1 >= usize::from(self.header.buffer_count)
+    }
+
+    fn push(&mut self, part: Part<D>) -> Result<(), NetFault> {
+        self.rest.push(part);
+        if self.len() > FRAME_LEN_MAX { Err(NetFault::Long) } else { Ok(()) }
+    }
+}
+
+impl<D: Dma> fmt::Debug for RxFrame<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RxFrame").field("meta", &self.meta()).field("len", &self.len()).finish()
+    }
+}
+
+/// The receive queue.
+pub(super) struct Receiver<D: Dma> {
+    queue: VirtQueue<D, ()>,
+    buffer_size: usize,
+    /// Whether frames may span buffers (`MRG_RXBUF`).
+    mergeable: bool,
+    /// Buffers to post again.
+    spare: Vec<DmaBuffer<D>>,
+    /// A frame of which not all buffers are there yet.
+    partial: Option<RxFrame<D>>,
+}
+
+impl<D: Dma> Receiver<D> {
+    pub(super) fn new(queue: VirtQueue<D, ()>, buffer_size: usize, mergeable: bool) -> Self {
+        Self { queue, buffer_size, mergeable, spare: Vec::new(), partial: None }
+    }
+
+    pub(super) fn setup(&self) -> QueueSetup {
+        self.queue.setup()
+    }
+
+    /// The next frame, if it is there altogether.
+    pub(super) fn receive(&mut self) -> Result<Option<RxFrame<D>>, NetFault> {
+        while let Some(used) = self.queue.pop().map_err(NetFault::Ring)? {
+            let [Some(segment), _] = used.chain.writable else { continue };
+            // At most the length of the segment, as the queue checked.
+            let part = Part { buffer: segment.into_buffer(), len: used.written as usize };
+            let frame = self.assemble(part)?;
+            if frame.is_complete() {
+                return Ok(Some(frame));
+            }
+            self.partial = Some(frame);
+        }
+        Ok(None)
+    }
+
+    fn assemble(&mut self, part: Part<D>) -> Result<RxFrame<D>, NetFault> {
+        let Some(mut frame) = self.partial.take() else {
+            let mut frame = RxFrame::parse(part)?;
+            if !self.mergeable {
+                // The field has no meaning then; devices are to set it to 1, and some do not.
+                frame.header.buffer_count = 1;
+            }
+            return Ok(frame);
+        };
+        frame.push(part)?;
+        Ok(frame)
+    }
+
+    pub(super) fn recycle(&mut self, frame: RxFrame<D>) {
+        self.spare.push(frame.first.buffer);
+        self.spare.extend(frame.rest.into_iter().map(|part| part.buffer));
+    }
+
+    /// Posts as many buffers as the queue takes. Returns whether the device is to be notified.
+    ///
+    /// With no memory for another buffer, the device has to do with fewer.
+    pub(super) fn refill(&mut self, dma: &D) -> bool {
+        while self.queue.free_descriptors() > 0 {
+            let spare = self.spare.pop();
+            let fresh = || DmaBuffer::new(dma, self.buffer_size, BUFFER_ALIGN);
+            let Some(buffer) = spare.or_else(fresh) else { break };
+            // A dead queue has no free descriptors, so the chain fits.
+            let _ = self.queue.add(Chain::to_write(Segment::whole(buffer)), ());
+        }
+        // Buffers of dropped frames are replaced by fresh ones, so there can be too many.
+        self.spare.clear();
+        self.queue.publish()
+    }
+
+    pub(super) fn enable_events(&mut self) -> bool {
+        self.queue.enable_events()
+    }
+
+    pub(super) fn has_used(&self) -> bool {
+        self.queue.has_used()
+    }
+}
