@@ -13,6 +13,7 @@
 
 extern crate alloc;
 
+pub mod block;
 mod dma;
 pub mod net;
 mod transport;

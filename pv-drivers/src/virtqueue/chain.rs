@@ -75,7 +75,7 @@ impl<D: Dma> Chain<D> {
     }
 
     /// Most bytes that the device can have written.
-    pub(super) fn writable_len(&self) -> u64 {
+    pub(crate) fn writable_len(&self) -> u64 {
         self.writable.iter().flatten().map(|s| u64::from(s.len())).sum()
     }
 }
