@@ -5,6 +5,15 @@
 //! on the descriptors that the devices name. Nothing here may block.
 use crate::memory::GuestRam;
 use paravane_abi::device::{Attach, Device as TableEntry};
+use std::io;
+
+pub mod block;
+pub mod net;
+mod queue;
+mod slices;
+
+pub use block::BlockDevice;
+pub use net::{FrameDescriptor, NetDevice};
 
 /// The guest broke the rules of its virtqueue: the domain ends with this sentence in its report.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +31,15 @@ pub struct GuestFault {
 pub trait Device: std::fmt::Debug {
     /// The device's entry of the start info's device table.
     fn entry(&self) -> TableEntry;
+
+    /// Starts what the device needs beside the thread of the guest. Called once, in the domain's
+    /// process, before it is confined and before the guest runs.
+    ///
+    /// # Errors
+    /// The host has no thread or descriptor left.
+    fn start(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Takes the rings of the guest into use. `attach` is validated against [`Device::entry`].
     ///
@@ -44,4 +62,12 @@ pub trait Device: std::fmt::Debug {
 
     /// Adds the descriptors to sleep on until [`Device::poll`] has something to do.
     fn interests(&self, descriptors: &mut Vec<libc::pollfd>);
+}
+
+/// A tag as the device table has it: at most 16 bytes, whole characters, padded with NUL.
+fn padded_tag(tag: &str) -> [u8; 16] {
+    let mut padded = [0; 16];
+    let len = tag.floor_char_boundary(padded.len());
+    padded[..len].copy_from_slice(&tag.as_bytes()[..len]);
+    padded
 }

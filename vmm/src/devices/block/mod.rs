@@ -1,0 +1,7 @@
+//! The block device: virtio-blk (virtio 1.2, section 5.2) over a file.
+mod device;
+mod request;
+mod storage;
+mod worker;
+
+pub use device::BlockDevice;

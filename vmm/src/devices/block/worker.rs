@@ -1,0 +1,131 @@
+//! The thread that does what may have to wait for the medium.
+use super::super::slices::GuestSlice;
+use super::request::{Operation, Status};
+use super::storage::Storage;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// A request for the worker.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) head: u16,
+    pub(super) status: GuestSlice,
+    pub(super) operation: Operation,
+    /// Data of reads and writes.
+    pub(super) slices: Vec<GuestSlice>,
+    /// Bytes of data of a read.
+    pub(super) read_len: u32,
+    /// Flush after a write.
+    pub(super) is_write_through: bool,
+}
+
+/// A job done.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) job: Job,
+    pub(super) result: Status,
+}
+
+/// The worker, seen from the device. Jobs are done one after the other, in order.
+#[derive(Debug)]
+pub(super) struct Worker {
+    jobs: Sender<Job>,
+    done: Arc<Mutex<Vec<Done>>>,
+    wakeup: File,
+    taken: Vec<Done>,
+}
+
+impl Worker {
+    /// Starts the thread. It ends when the worker is dropped.
+    pub(super) fn start(name: &str, storage: Arc<dyn Storage>) -> io::Result<Self> {
+        let wakeup = event_descriptor()?;
+        let (jobs, queue) = channel();
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let results = Results { done: Arc::clone(&done), wakeup: wakeup.try_clone()? };
+        thread::Builder::new()
+            .name(format!("block-{name}"))
+            .spawn(move || run(&queue, &*storage, results))?;
+        Ok(Self { jobs, done, wakeup, taken: Vec::new() })
+    }
+
+    /// Hands a job over.
+    pub(super) fn submit(&self, job: Job) -> Result<(), Job> {
+        self.jobs.send(job).map_err(|error| error.0)
+    }
+
+    /// Jobs done since the last call.
+    pub(super) fn take_done(&mut self) -> std::vec::Drain<'_, Done> {
+        // Clear the wake-up first: a job done after this wakes again.
+        if self.wakeup.read(&mut [0; 8]).is_ok() {
+            let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+            mem::swap(&mut self.taken, &mut *done);
+        }
+        self.taken.drain(..)
+    }
+
+    /// Readable when jobs are done.
+    pub(super) fn wakeup(&self) -> RawFd {
+        self.wakeup.as_raw_fd()
+    }
+}
+
+struct Results {
+    done: Arc<Mutex<Vec<Done>>>,
+    wakeup: File,
+}
+
+fn run(queue: &Receiver<Job>, storage: &dyn Storage, mut results: Results) {
+    block_signals();
+    for mut job in queue {
+        let result = match perform(&mut job, storage) {
+            Ok(()) => Status::Ok,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Status::Unsupported,
+            Err(_) => Status::IoError,
+        };
+        let mut done = results.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.push(Done { job, result });
+        drop(done);
+        // Fails only when the counter is full, and then the device is awake already.
+        let _ = results.wakeup.write(&1_u64.to_ne_bytes());
+    }
+}
+
+fn perform(job: &mut Job, storage: &dyn Storage) -> io::Result<()> {
+    match &job.operation {
+        Operation::Read { offset } => storage.read(*offset, &mut job.slices),
+        Operation::Write { offset } => {
+            storage.write(*offset, &mut job.slices)?;
+            if job.is_write_through { storage.flush() } else { Ok(()) }
+        }
+        Operation::Flush => storage.flush(),
+        Operation::Discard(ranges) => {
+            ranges.iter().try_for_each(|range| storage.discard(range.offset, range.len))
+        }
+        Operation::GetId => Ok(()),
+    }
+}
+
+fn event_descriptor() -> io::Result<File> {
+    // SAFETY: takes no pointers.
+    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+/// Leaves all signals to the thread that runs the guest: they are about the guest.
+fn block_signals() {
+    // SAFETY: the set is initialised by sigfillset before it is used; the old mask is not asked for.
+    unsafe {
+        let mut all = mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+    }
+}

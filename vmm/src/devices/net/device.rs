@@ -1,0 +1,104 @@
+//! The device: its table entry, and the two queues in use.
+use super::super::queue::Virtqueue;
+use super::super::{Device, GuestFault};
+use super::frames::FrameDescriptor;
+use super::receive::Receiver;
+use super::transmit::Transmitter;
+use crate::memory::GuestRam;
+use paravane_abi::device::{Attach, Device as TableEntry, DeviceKind, NetConfig, feature};
+
+/// Entries of each virtqueue.
+const QUEUE_SIZE: u16 = 256;
+const RECEIVE: u16 = 0;
+const TRANSMIT: u16 = 1;
+
+const FEATURES: u64 = feature::NET_CSUM
+    | feature::NET_GUEST_CSUM
+    | feature::NET_HOST_TSO4
+    | feature::NET_GUEST_TSO4
+    | feature::NET_MRG_RXBUF
+    | feature::RING_EVENT_IDX
+    | feature::VERSION_1;
+
+/// A network device.
+#[derive(Debug)]
+pub struct NetDevice {
+    frames: FrameDescriptor,
+    config: NetConfig,
+    tag: [u8; 16],
+    rings: Option<Rings>,
+}
+
+#[derive(Debug)]
+struct Rings {
+    receiver: Receiver,
+    transmitter: Transmitter,
+}
+
+impl NetDevice {
+    /// Makes a device that exchanges frames with `frames`. `tag` is what the operator calls it; at most
+    /// 16 bytes of it are shown to the guest. Makes no system call.
+    #[must_use]
+    pub fn new(tag: &str, frames: FrameDescriptor, config: NetConfig) -> Self {
+        Self { frames, config, tag: super::super::padded_tag(tag), rings: None }
+    }
+}
+
+impl Device for NetDevice {
+    fn entry(&self) -> TableEntry {
+        TableEntry {
+            kind: DeviceKind::Net as u32,
+            queue_count: 2,
+            queue_size_max: QUEUE_SIZE,
+            features: FEATURES,
+            tag: self.tag,
+            net: self.config,
+            ..TableEntry::default()
+        }
+    }
+
+    fn attach(&mut self, ram: &GuestRam, attach: &Attach) -> Result<(), GuestFault> {
+        let receive = Virtqueue::new(ram, attach, RECEIVE)?;
+        let transmit = Virtqueue::new(ram, attach, TRANSMIT)?;
+        self.frames.restrict(attach.features).map_err(|error| {
+            receive.fault(format!("its features cannot be had from the TAP interface: {error}"))
+        })?;
+        self.rings = Some(Rings {
+            receiver: Receiver::new(receive, attach.features),
+            transmitter: Transmitter::new(transmit, attach.features),
+        });
+        Ok(())
+    }
+
+    fn notify(&mut self, ram: &GuestRam, queue: u16) -> Result<(), GuestFault> {
+        let Some(rings) = &mut self.rings else { return Ok(()) };
+        if queue == TRANSMIT {
+            rings.transmitter.run(ram, &self.frames)?;
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, ram: &GuestRam) -> Result<bool, GuestFault> {
+        let Some(rings) = &mut self.rings else { return Ok(false) };
+        rings.transmitter.run(ram, &self.frames)?;
+        rings.receiver.run(ram, &self.frames)?;
+        let received = rings.receiver.queue.needs_notification(ram)?;
+        let transmitted = rings.transmitter.queue.needs_notification(ram)?;
+        Ok(received || transmitted)
+    }
+
+    fn interests(&self, descriptors: &mut Vec<libc::pollfd>) {
+        let Some(rings) = &self.rings else { return };
+        let (receiver, transmitter) = (&rings.receiver, &rings.transmitter);
+        let mut events = 0;
+        if !receiver.is_starved && !receiver.is_closed {
+            events |= libc::POLLIN;
+        }
+        if transmitter.is_blocked {
+            events |= libc::POLLOUT;
+        }
+        if events != 0 {
+            descriptors.push(libc::pollfd { fd: self.frames.raw(), events, revents: 0 });
+        }
+    }
+}

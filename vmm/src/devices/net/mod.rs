@@ -1,0 +1,9 @@
+//! The network device: virtio-net (virtio 1.2, section 5.1) over a frame descriptor.
+mod device;
+mod frames;
+mod header;
+mod receive;
+mod transmit;
+
+pub use device::NetDevice;
+pub use frames::FrameDescriptor;
