@@ -91,7 +91,7 @@ fn run(queue: &Receiver<Job>, storage: &dyn Storage, mut results: Results) {
         done.push(Done { job, result });
         drop(done);
         // Fails only when the counter is full, and then the device is awake already.
-        let _ = results.wakeup.write(&1_u64.to_ne_bytes());
+        let _ = results.wakeup.write(&1_u64.to_le_bytes());
     }
 }
 

@@ -84,7 +84,7 @@ impl Transmitter {
         if !self.chain.writable.is_empty() {
             return Err(self.queue.fault("a frame to send has a writable buffer"));
         }
-        if len < HEADER_LEN || len > HEADER_LEN + FRAME_LEN_MAX {
+        if !(HEADER_LEN..=HEADER_LEN + FRAME_LEN_MAX).contains(&len) {
             return Err(self.queue.fault(format!("a frame to send has {len} bytes")));
         }
         let mut header = [0; HEADER_LEN];
