@@ -1,0 +1,82 @@
+//! Hostile guests: each breaks one rule, and each ends as the rule says, with a clear report.
+use crate::backend::Backend;
+use crate::case::Case;
+use crate::domain::{Domain, guest};
+use anyhow::Result;
+use std::io::Write;
+use std::process::Command;
+
+/// Exit statuses of `paravane run`.
+const CRASHED: i32 = 103;
+const HUNG: i32 = 104;
+
+/// Cases from the guest's own table of properties, so that none is forgotten.
+pub(crate) fn cases() -> Vec<Case> {
+    let table = properties();
+    let tabled =
+        table.lines().filter_map(|line| line.split_once(' ')).filter_map(|(name, then)| {
+            let name = name.to_owned();
+            match then {
+                "lives" => Some(Case::new(format!("hostile::{name}"), move |b| lives(b, &name))),
+                "dies" if !SPECIAL.contains(&name.as_str()) => {
+                    Some(Case::new(format!("hostile::{name}"), move |b| dies(b, &name)))
+                }
+                _ => None,
+            }
+        });
+    tabled
+        .chain([
+            Case::new("hostile::loop", endless),
+            Case::new("hostile::loop-calls", endless_calls),
+            Case::new("hostile::exit-255", |b| run(b, "exit-255")?.expect(CRASHED, &["255"])),
+        ])
+        .collect()
+}
+
+/// Properties whose end is checked by a case of its own.
+const SPECIAL: [&str; 3] = ["loop", "loop-calls", "exit-255"];
+
+/// The guest's list of properties, from a run without arguments on the first backend that works.
+fn properties() -> String {
+    let backend = Backend::ALL.into_iter().find(|b| b.missing().is_none());
+    let listed = backend.map(|b| Domain::run(b, &["--net", "none", &guest("hostile")]));
+    listed.and_then(Result::ok).map(|ended| ended.text).unwrap_or_default()
+}
+
+fn run(backend: Backend, property: &str) -> Result<crate::domain::Ended> {
+    let mut disk = tempfile::NamedTempFile::new()?;
+    disk.write_all(&[7; 64 << 10])?;
+    let disk = disk.path().display().to_string();
+    Domain::run(
+        backend,
+        &["--net", "none", "--memory", "16M", "--disk", &disk, &guest("hostile"), "--", property],
+    )
+}
+
+fn lives(backend: Backend, property: &str) -> Result<()> {
+    run(backend, property)?.expect(0, &["survived, as it should"])
+}
+
+/// The domain ends with a report that says what happened and where.
+fn dies(backend: Backend, property: &str) -> Result<()> {
+    run(backend, property)?.expect(CRASHED, &["rip", "rsp", "backtrace"])
+}
+
+fn endless(backend: Backend) -> Result<()> {
+    let arguments = ["--net", "none", "--watchdog", "1", &guest("hostile"), "--", "loop"];
+    Domain::run(backend, &arguments)?.expect(HUNG, &["rip", "backtrace"])
+}
+
+/// A guest that calls without end has not hung; a stop that it ignores ends in a kill.
+fn endless_calls(backend: Backend) -> Result<()> {
+    let arguments = ["--net", "none", "--watchdog", "1", &guest("hostile"), "--", "loop-calls"];
+    let mut domain = Domain::start(backend, &arguments)?;
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    anyhow::ensure!(
+        Command::new("kill").arg("-0").arg(domain.pid().to_string()).status()?.success()
+    );
+    domain.signal(libc::SIGINT)?;
+    domain.wait_for("again")?;
+    domain.signal(libc::SIGINT)?;
+    domain.ended()?.expect(130, &[])
+}

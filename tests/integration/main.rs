@@ -1,0 +1,34 @@
+//! Integration tests: the release build of `paravane` and its images, real clients, hostile guests.
+//!
+//! Every case runs on every backend. Where a backend or a client is missing, its cases are listed as
+//! ignored with the reason in their names. `scripts/test` builds what this needs.
+mod backend;
+mod browser;
+mod case;
+mod cli;
+mod domain;
+mod hostile;
+mod lifecycle;
+mod load;
+mod malformed;
+mod sites;
+mod web;
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let cases = [
+        hostile::cases(),
+        lifecycle::cases(),
+        web::cases(),
+        malformed::cases(),
+        sites::cases(),
+        load::cases(),
+        browser::cases(),
+    ];
+    let mut trials: Vec<Trial> = cases.into_iter().flatten().flat_map(case::Case::trials).collect();
+    trials.extend(cli::trials());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
