@@ -1,0 +1,117 @@
+//! Requests per second: the web appliance through a TAP against nginx over loopback, one worker each.
+use crate::figures::Figures;
+use crate::server::{CLIENT_CPU, Server, release};
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+const CONNECTIONS: u32 = 64;
+const BODY_LEN: usize = 128;
+
+pub(crate) fn measure(figures: &mut Figures, quick: bool) -> Result<()> {
+    eprintln!("web: {BODY_LEN} B file, keep-alive, {CONNECTIONS} connections");
+    let folder = tempfile::tempdir()?;
+    let site = folder.path().join("site");
+    fs::create_dir(&site)?;
+    fs::write(site.join("small.txt"), vec![b'x'; BODY_LEN])?;
+    let seconds = if quick { 1 } else { 5 };
+    let mut contenders = vec![
+        ("nginx over loopback", nginx(folder.path(), &site)?),
+        ("process, user network", appliance(folder.path(), &site, Network::User)?),
+    ];
+    // SAFETY: geteuid only returns a number.
+    if unsafe { libc::geteuid() } == 0 {
+        contenders.push(("process, tap", appliance(folder.path(), &site, Network::Tap)?));
+    } else {
+        eprintln!("  not root: the tap row is left out");
+    }
+    for (_, server) in &mut contenders {
+        server.wait_ready("/small.txt")?;
+    }
+    for _ in 0..if quick { 1 } else { 5 } {
+        let mut baseline = None;
+        for (name, server) in &contenders {
+            let run = run(server, seconds)?;
+            let figure = |what: &str| format!("web: {what}, {name}");
+            figures.sample(&figure("requests/s"), "/s", run.requests_per_s);
+            figures.sample(&figure("CPU per request"), "us", run.cpu_us);
+            let base = *baseline.get_or_insert(run.requests_per_s);
+            figures.sample(&figure("ratio to nginx"), "x", run.requests_per_s / base);
+        }
+    }
+    Ok(())
+}
+
+struct Run {
+    requests_per_s: f64,
+    cpu_us: f64,
+}
+
+fn run(server: &Server, seconds: u32) -> Result<Run> {
+    let before = server.cpu_time_s();
+    let output = Command::new("taskset")
+        .args(["-c", CLIENT_CPU, "wrk", "-t1"])
+        .args([format!("-c{CONNECTIONS}"), format!("-d{seconds}s")])
+        .arg(format!("http://{}/small.txt", server.address))
+        .output()
+        .context("running wrk")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "{text}");
+    let find = |label: &str| -> Option<f64> {
+        let rest = text.lines().find_map(|l| l.trim().strip_prefix(label))?;
+        rest.trim().parse().ok()
+    };
+    let requests_per_s = find("Requests/sec:").with_context(|| text.clone())?;
+    let requests = requests_per_s * f64::from(seconds);
+    Ok(Run { requests_per_s, cpu_us: (server.cpu_time_s() - before) * 1e6 / requests })
+}
+
+fn nginx(folder: &Path, site: &Path) -> Result<Server> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let config = folder.join("nginx.conf");
+    let text = format!(
+        "daemon off; worker_processes 1; pid {0}/nginx.pid; error_log {0}/error.log;\n\
+         events {{ worker_connections 8192; }}\n\
+         http {{ access_log off; keepalive_requests 100000000; sendfile on; tcp_nopush off;\n\
+         open_file_cache max=100; client_body_temp_path {0}/t1; proxy_temp_path {0}/t2;\n\
+         fastcgi_temp_path {0}/t3; uwsgi_temp_path {0}/t4; scgi_temp_path {0}/t5;\n\
+         server {{ listen 127.0.0.1:{port}; root {1}; }} }}\n",
+        folder.display(),
+        site.display()
+    );
+    fs::write(&config, text)?;
+    // The worker drops root, and has to read the site all the same.
+    let open = Command::new("chmod").arg("-R").arg("a+rX").arg(folder).status()?;
+    ensure!(open.success(), "chmod");
+    let config = config.display().to_string();
+    Server::start(Path::new("nginx"), &["-c", &config], &format!("127.0.0.1:{port}"))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Network {
+    User,
+    Tap,
+}
+
+fn appliance(folder: &Path, site: &Path, network: Network) -> Result<Server> {
+    let config = folder.join("web.toml");
+    fs::write(&config, "access_log = false\n")?;
+    let (config, site) = (config.display().to_string(), site.display().to_string());
+    let mut arguments =
+        vec!["run", "web", "--backend", "process", "--site", &site, "--config", &config];
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let publish = format!("127.0.0.1:{port}:80");
+    let address = match network {
+        Network::User => {
+            arguments.extend(["--publish", &publish]);
+            format!("127.0.0.1:{port}")
+        }
+        Network::Tap => {
+            arguments.extend(["--net", "tap", "--ip", "10.77.0.2/24", "--gateway", "10.77.0.1"]);
+            "10.77.0.2:80".into()
+        }
+    };
+    Server::start(&release().join("paravane"), &arguments, &address)
+}
