@@ -64,7 +64,8 @@ impl Domain {
         Self::spawn(command)
     }
 
-    fn spawn(mut command: Command) -> Result<Self> {
+    /// Starts what `command` says, a `paravane run` with something before it.
+    pub(crate) fn spawn(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("starting paravane")?;
         let output = Arc::new(Output::default());

@@ -12,6 +12,7 @@ mod lifecycle;
 mod load;
 mod malformed;
 mod sites;
+mod tap;
 mod web;
 
 use libtest_mimic::{Arguments, Trial};
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         web::cases(),
         malformed::cases(),
         sites::cases(),
+        tap::cases(),
         load::cases(),
         browser::cases(),
     ];

@@ -1,0 +1,148 @@
+//! The TAP network, in a network namespace of the case's own.
+use crate::backend::Backend;
+use crate::case::Case;
+use crate::domain::{Domain, paravane};
+use crate::web::small_site;
+use anyhow::{Context, Result, ensure};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const GUEST: &str = "10.77.0.2";
+
+pub(crate) fn cases() -> Vec<Case> {
+    let case = |name: &str, body: fn(Backend) -> Result<()>| {
+        Case::new(format!("tap::{name}"), body)
+            .only_if(is_root(), "needs root to make a network namespace")
+            .only_if(std::fs::exists("/dev/net/tun").unwrap_or(false), "there is no /dev/net/tun")
+            .needs("ip")
+            .needs("curl")
+    };
+    vec![
+        case("creates-interface", creates_interface),
+        case("existing-interface-without-privilege", existing_interface).needs("setpriv"),
+        case("missing-privilege", missing_privilege).needs("setpriv"),
+        case("ping", ping).needs("ping"),
+        case("bulk", bulk),
+    ]
+}
+
+fn is_root() -> bool {
+    // SAFETY: geteuid only returns a number.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// A network namespace, removed when dropped.
+struct Namespace(String);
+
+impl Namespace {
+    fn new() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let namespace = Self(format!("paravane-{}-{number}", std::process::id()));
+        run(Command::new("ip").args(["netns", "add", &namespace.0]))?;
+        namespace.run(&["ip", "link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0]).args(words);
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Result<Output> {
+        run(&mut self.command(words))
+    }
+
+    /// Starts the small site behind a TAP; `before` goes in front of the command (setpriv ...).
+    fn serve(&self, backend: Backend, before: &[&str], net: &str) -> Result<Served> {
+        let site = tempfile::tempdir()?;
+        small_site(site.path())?;
+        // Whoever `before` makes of us reads the site, too.
+        run(Command::new("chmod").args(["-R", "a+rX"]).arg(site.path()))?;
+        let program = paravane().display().to_string();
+        let folder = site.path().display().to_string();
+        let mut words: Vec<&str> = before.to_vec();
+        words.extend([&program, "run", "--backend", backend.name(), "web", "--site", &folder]);
+        words.extend(["--net", net, "--ip", "10.77.0.2/24", "--gateway", "10.77.0.1"]);
+        let domain = Domain::spawn(self.command(&words))?;
+        Ok(Served { domain, _site: site })
+    }
+
+    fn curl(&self, path: &str) -> Result<Vec<u8>> {
+        let url = format!("http://{GUEST}{path}");
+        Ok(self.run(&["curl", "-sS", "--fail", "--max-time", "60", &url])?.stdout)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Nothing more can be done about a namespace that does not go.
+        drop(run(Command::new("ip").args(["netns", "delete", &self.0])));
+    }
+}
+
+struct Served {
+    domain: Domain,
+    _site: tempfile::TempDir,
+}
+
+fn run(command: &mut Command) -> Result<Output> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {error}");
+    Ok(output)
+}
+
+/// The VMM makes the interface and gives its host side the gateway's address.
+fn creates_interface(backend: Backend) -> Result<()> {
+    let namespace = Namespace::new()?;
+    let mut served = namespace.serve(backend, &[], "tap")?;
+    served.domain.wait_for("serving")?;
+    ensure!(namespace.curl("/a.txt")? == b"0123456789", "the file");
+    served.domain.stop()?.expect(0, &[])?;
+    let links = namespace.run(&["ip", "-o", "link"])?;
+    let links = String::from_utf8_lossy(&links.stdout).lines().count();
+    ensure!(links == 1, "only the loopback interface is left");
+    Ok(())
+}
+
+const UNPRIVILEGED: [&str; 4] =
+    ["setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all"];
+
+/// Without privilege, an interface that root made for the user is taken.
+fn existing_interface(backend: Backend) -> Result<()> {
+    let namespace = Namespace::new()?;
+    let add = ["ip", "tuntap", "add", "dev", "web0", "mode", "tap", "user", "65534", "vnet_hdr"];
+    namespace.run(&add)?;
+    namespace.run(&["ip", "address", "add", "10.77.0.1/24", "dev", "web0"])?;
+    namespace.run(&["ip", "link", "set", "web0", "up"])?;
+    let mut served = namespace.serve(backend, &UNPRIVILEGED, "tap=web0")?;
+    served.domain.wait_for("serving")?;
+    ensure!(namespace.curl("/a.txt")? == b"0123456789", "the file");
+    served.domain.stop()?.expect(0, &[])
+}
+
+fn missing_privilege(backend: Backend) -> Result<()> {
+    let namespace = Namespace::new()?;
+    let served = namespace.serve(backend, &UNPRIVILEGED, "tap")?;
+    served.domain.ended()?.expect(102, &["CAP_NET_ADMIN"])
+}
+
+fn ping(backend: Backend) -> Result<()> {
+    let namespace = Namespace::new()?;
+    let mut served = namespace.serve(backend, &[], "tap")?;
+    served.domain.wait_for("serving")?;
+    namespace.run(&["ping", "-c", "3", "-i", "0.2", "-W", "10", GUEST])?;
+    namespace.run(&["ping", "-c", "2", "-i", "0.2", "-W", "10", "-s", "1400", GUEST])?;
+    Ok(())
+}
+
+fn bulk(backend: Backend) -> Result<()> {
+    let namespace = Namespace::new()?;
+    let mut served = namespace.serve(backend, &[], "tap")?;
+    served.domain.wait_for("serving")?;
+    let expected = (0..3_u32 << 20).map(crate::web::pattern);
+    ensure!(namespace.curl("/big.bin")?.into_iter().eq(expected), "three megabytes");
+    Ok(())
+}
