@@ -5,3 +5,5 @@ pub mod audit;
 pub mod devices;
 pub mod doctor;
 pub mod memory;
+pub mod net;
+pub mod site;

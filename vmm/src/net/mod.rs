@@ -1,0 +1,2 @@
+//! The host's ends of guest networks.
+pub mod tap;

@@ -1,0 +1,311 @@
+//! `--site PATH`: the site that a web appliance serves, as a read-only block device that holds a tar.
+//!
+//! A tar file is used as it is. A directory is packed when the domain starts: the guest sees the site
+//! as it was then, and nothing of the host's file system beside it.
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, BufWriter, Read, Seek, Write};
+use std::os::fd::FromRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use tar::{Builder, EntryType, Header};
+
+/// What the site's block device is called.
+pub const TAG: &str = "site";
+
+/// Bytes that are collected before they are written to the archive.
+const BUFFER_LEN: usize = 256 << 10;
+
+/// Why a site cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// A file or directory cannot be read.
+    #[error("cannot read {} of the site: {source}", path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A symbolic link leads out of the site.
+    #[error("{} of the site links to {}, outside the site", path.display(), target.display())]
+    Outside {
+        /// The link.
+        path: PathBuf,
+        /// What it points at.
+        target: PathBuf,
+    },
+    /// A symbolic link leads back to a directory that contains it.
+    #[error("{} of the site links to a directory that contains it", .0.display())]
+    Circle(PathBuf),
+    /// Not a file, a directory or a link to one.
+    #[error("{} of the site is neither a file nor a directory", .0.display())]
+    Kind(PathBuf),
+    /// A name that a tar cannot hold.
+    #[error("the name of {} is not UTF-8 or too long for a tar", .0.display())]
+    Name(PathBuf),
+    /// A file had another length when it was packed than when it was looked at.
+    #[error("{} changed while the site was packed", .0.display())]
+    Changed(PathBuf),
+    /// The archive cannot be written.
+    #[error("cannot pack the site into a temporary file: {0}")]
+    Archive(#[source] io::Error),
+}
+
+/// Opens the site at `path`, a tar file or a directory, as a tar.
+///
+/// # Errors
+/// The first thing in the site that cannot be served.
+pub fn open(path: &Path) -> Result<File, SiteError> {
+    let root = path.canonicalize().map_err(read_error(path))?;
+    let metadata = fs::metadata(&root).map_err(read_error(path))?;
+    if metadata.is_file() {
+        return File::open(&root).map_err(read_error(path));
+    }
+    if !metadata.is_dir() {
+        return Err(SiteError::Kind(path.to_owned()));
+    }
+    let archive = temporary_file().map_err(SiteError::Archive)?;
+    let builder = Builder::new(BufWriter::with_capacity(BUFFER_LEN, archive));
+    let mut packer = Packer { builder, ancestors: vec![root.clone()], root };
+    packer.directory(Path::new(""))?;
+    packer.finish().map_err(SiteError::Archive)
+}
+
+struct Packer {
+    root: PathBuf,
+    builder: Builder<BufWriter<File>>,
+    /// The directories being packed, from the root down, without links.
+    ancestors: Vec<PathBuf>,
+}
+
+impl Packer {
+    /// Packs what is in directory `name`, in the order of the names.
+    fn directory(&mut self, name: &Path) -> Result<(), SiteError> {
+        let path = self.root.join(name);
+        let entries = fs::read_dir(&path).map_err(read_error(&path))?;
+        let mut names = entries
+            .map(|entry| Ok(entry?.file_name()))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(read_error(&path))?;
+        names.sort_unstable();
+        names.iter().try_for_each(|entry| self.entry(&name.join(entry)))
+    }
+
+    fn entry(&mut self, name: &Path) -> Result<(), SiteError> {
+        let path = self.root.join(name);
+        let target = path.canonicalize().map_err(read_error(&path))?;
+        if !target.starts_with(&self.root) {
+            return Err(SiteError::Outside { path, target });
+        }
+        let metadata = fs::metadata(&target).map_err(read_error(&path))?;
+        if metadata.is_file() {
+            return self.file(name, &path);
+        }
+        if !metadata.is_dir() {
+            return Err(SiteError::Kind(path));
+        }
+        if self.ancestors.contains(&target) {
+            return Err(SiteError::Circle(path));
+        }
+        let mut header = header(name, &metadata, EntryType::Directory, 0)?;
+        self.append(&mut header, io::empty())?;
+        self.ancestors.push(target);
+        self.directory(name)?;
+        self.ancestors.pop();
+        Ok(())
+    }
+
+    fn file(&mut self, name: &Path, path: &Path) -> Result<(), SiteError> {
+        let mut file = File::open(path).map_err(read_error(path))?;
+        let metadata = file.metadata().map_err(read_error(path))?;
+        let len = metadata.len();
+        let mut header = header(name, &metadata, EntryType::Regular, len)?;
+        let mut content = Content { file: (&mut file).take(len), left: len };
+        self.append(&mut header, &mut content)?;
+        if content.left > 0 { Err(SiteError::Changed(path.to_owned())) } else { Ok(()) }
+    }
+
+    fn append(&mut self, header: &mut Header, content: impl Read) -> Result<(), SiteError> {
+        header.set_cksum();
+        self.builder.append(header, content).map_err(SiteError::Archive)
+    }
+
+    fn finish(self) -> io::Result<File> {
+        let mut archive = self.builder.into_inner()?.into_inner()?;
+        archive.flush()?;
+        archive.rewind()?;
+        Ok(archive)
+    }
+}
+
+/// The content of a file, with a count of what did not come.
+struct Content<'a> {
+    file: io::Take<&'a mut File>,
+    left: u64,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read(buffer)?;
+        self.left -= len as u64;
+        Ok(len)
+    }
+}
+
+/// A header that tells the name, the length and the time of the last change, and nothing else about
+/// the host.
+fn header(
+    name: &Path,
+    metadata: &Metadata,
+    kind: EntryType,
+    len: u64,
+) -> Result<Header, SiteError> {
+    let mut header = Header::new_ustar();
+    let is_utf8 = name.to_str().is_some();
+    if !is_utf8 || header.set_path(name).is_err() {
+        return Err(SiteError::Name(name.to_owned()));
+    }
+    header.set_entry_type(kind);
+    header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
+    header.set_size(len);
+    Ok(header)
+}
+
+fn read_error(path: &Path) -> impl FnOnce(io::Error) -> SiteError {
+    let path = path.to_owned();
+    move |source| SiteError::Read { path, source }
+}
+
+/// A file without a name: on disk, or in memory where the file system has no such files.
+fn temporary_file() -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_TMPFILE)
+        .open(std::env::temp_dir())
+        .or_else(|_| memory_file())
+}
+
+fn memory_file() -> io::Result<File> {
+    // SAFETY: the name is a constant string that ends in NUL.
+    let descriptor = unsafe { libc::memfd_create(c"site".as_ptr(), libc::MFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    Ok(unsafe { File::from_raw_fd(descriptor) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    fn site(files: &[(&str, &str)]) -> TempDir {
+        let site = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = site.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        site
+    }
+
+    /// Names and contents in the archive's order.
+    fn listing(archive: File) -> Vec<(String, String)> {
+        let read = |entry: io::Result<tar::Entry<'_, File>>| {
+            let mut entry = entry.unwrap();
+            let mut content = String::new();
+            entry.read_to_string(&mut content).unwrap();
+            (entry.path().unwrap().to_str().unwrap().to_owned(), content)
+        };
+        tar::Archive::new(archive).entries().unwrap().map(read).collect()
+    }
+
+    fn bytes(mut archive: File) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        archive.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_directory_is_packed_in_order_with_whole_sectors() {
+        let site = site(&[("b.txt", "two"), ("a/x.html", "one"), ("c", "")]);
+        let archive = open(site.path()).unwrap();
+        assert!(archive.metadata().unwrap().len().is_multiple_of(512));
+        let expect = [("a", ""), ("a/x.html", "one"), ("b.txt", "two"), ("c", "")];
+        let found = listing(archive);
+        let found: Vec<_> =
+            found.iter().map(|(n, c)| (n.trim_end_matches('/'), c.as_str())).collect();
+        assert_eq!(found, expect);
+        assert_eq!(bytes(open(site.path()).unwrap()), bytes(open(site.path()).unwrap()));
+    }
+
+    #[test]
+    fn the_time_of_the_last_change_is_kept() {
+        let site = site(&[("a", "x")]);
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        File::options()
+            .write(true)
+            .open(site.path().join("a"))
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        let mut archive = tar::Archive::new(open(site.path()).unwrap());
+        let entry = archive.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(entry.header().mtime().unwrap(), 1_000_000_000);
+        assert_eq!(entry.header().uid().unwrap(), 0);
+    }
+
+    #[test]
+    fn a_tar_file_is_used_as_it_is() {
+        let directory = site(&[("site.tar", "not even a tar")]);
+        let path = directory.path().join("site.tar");
+        assert_eq!(bytes(open(&path).unwrap()), b"not even a tar");
+    }
+
+    #[test]
+    fn links_within_the_site_are_followed() {
+        let site = site(&[("a/x", "one")]);
+        symlink("a/x", site.path().join("file")).unwrap();
+        symlink("a", site.path().join("dir")).unwrap();
+        let names: Vec<_> = listing(open(site.path()).unwrap()).into_iter().map(|e| e.0).collect();
+        assert!(names.contains(&"dir/x".to_owned()) && names.contains(&"file".to_owned()));
+    }
+
+    #[test]
+    fn links_out_of_the_site_and_in_circles_are_refused() {
+        let outer = site(&[("secret", "s"), ("site/a", "x"), ("site2/a", "y")]);
+        let root = outer.path().join("site");
+        for target in ["../secret", "/etc/passwd", "../site2"] {
+            symlink(target, root.join("link")).unwrap();
+            assert!(matches!(open(&root), Err(SiteError::Outside { .. })), "{target}");
+            fs::remove_file(root.join("link")).unwrap();
+        }
+        symlink(".", root.join("link")).unwrap();
+        assert!(matches!(open(&root), Err(SiteError::Circle(_))));
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused() {
+        let empty = site(&[]);
+        let missing = empty.path().join("nothing");
+        let error = open(&missing).unwrap_err();
+        assert!(matches!(error, SiteError::Read { .. }));
+        assert!(error.to_string().contains("nothing"));
+        symlink("gone", empty.path().join("dangling")).unwrap();
+        assert!(matches!(open(empty.path()), Err(SiteError::Read { .. })));
+
+        let long = "d/".repeat(130) + "x";
+        assert!(matches!(open(site(&[(&long, "")]).path()), Err(SiteError::Name(_))));
+
+        let socket = site(&[]);
+        let _listener = std::os::unix::net::UnixListener::bind(socket.path().join("s")).unwrap();
+        assert!(matches!(open(socket.path()), Err(SiteError::Kind(_))));
+    }
+}
