@@ -1,7 +1,7 @@
 //! The TAP network, in a network namespace of the case's own.
 use crate::backend::Backend;
 use crate::case::Case;
-use crate::domain::{Domain, paravane};
+use crate::domain::{Domain, paravane, release};
 use crate::web::small_site;
 use anyhow::{Context, Result, ensure};
 use std::process::{Command, Output};
@@ -56,17 +56,22 @@ impl Namespace {
 
     /// Starts the small site behind a TAP; `before` goes in front of the command (setpriv ...).
     fn serve(&self, backend: Backend, before: &[&str], net: &str) -> Result<Served> {
-        let site = tempfile::tempdir()?;
-        small_site(site.path())?;
-        // Whoever `before` makes of us reads the site, too.
-        run(Command::new("chmod").args(["-R", "a+rX"]).arg(site.path()))?;
-        let program = paravane().display().to_string();
-        let folder = site.path().display().to_string();
+        let folder = tempfile::tempdir()?;
+        let (bin, site) = (folder.path().join("bin"), folder.path().join("site"));
+        // Whoever `before` makes of us may not read where the build lies: a copy for everyone.
+        std::fs::create_dir_all(bin.join("images"))?;
+        std::fs::create_dir(&site)?;
+        std::fs::copy(paravane(), bin.join("paravane"))?;
+        std::fs::copy(release().join("images/web"), bin.join("images/web"))?;
+        small_site(&site)?;
+        run(Command::new("chmod").args(["-R", "a+rX"]).arg(folder.path()))?;
+        let program = bin.join("paravane").display().to_string();
+        let site = site.display().to_string();
         let mut words: Vec<&str> = before.to_vec();
-        words.extend([&program, "run", "--backend", backend.name(), "web", "--site", &folder]);
+        words.extend([&program, "run", "--backend", backend.name(), "web", "--site", &site]);
         words.extend(["--net", net, "--ip", "10.77.0.2/24", "--gateway", "10.77.0.1"]);
         let domain = Domain::spawn(self.command(&words))?;
-        Ok(Served { domain, _site: site })
+        Ok(Served { domain, _folder: folder })
     }
 
     fn curl(&self, path: &str) -> Result<Vec<u8>> {
@@ -84,7 +89,7 @@ impl Drop for Namespace {
 
 struct Served {
     domain: Domain,
-    _site: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 fn run(command: &mut Command) -> Result<Output> {
