@@ -4,9 +4,9 @@
 //! take in what arrived, timers. A turn makes one `WAIT` however much it moved, so the cost of
 //! entering the host is shared by all the work of the turn; it blocks only if there is nothing to do.
 //! A turn runs a bounded number of tasks: tasks that keep each other busy starve nobody.
-use crate::hypercall;
 use crate::state::kernel;
 use crate::time::{Instant, now};
+use crate::{hypercall, memory};
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -131,11 +131,13 @@ pub fn run<F: Future>(future: F) -> F::Output {
 /// the result.
 fn turn(busy: bool) -> bool {
     let kernel = kernel();
-    let driver_busy = kernel.executor.before_wait(now());
+    let start = now();
+    let driver_busy = kernel.executor.before_wait(start);
     kernel.console.flush();
     let deadline = if busy || driver_busy || !kernel.executor.is_idle() {
         0
     } else {
+        memory::trim_before_sleep(start);
         kernel.executor.next_deadline().map_or(DEADLINE_NEVER, Instant::as_nanos)
     };
     wait(deadline);

@@ -58,6 +58,7 @@ pub(crate) enum End {
 /// What a host does to its guest, and what it saw of it.
 pub(crate) struct FakeHost {
     time_page: Box<TimePage>,
+    ram_base: u64,
     now_ns: u64,
     generation: u32,
     /// Event masks that `WAIT` returns, by the time from which on they are there.
@@ -89,9 +90,9 @@ pub(crate) fn with_host<T>(action: impl FnOnce(&mut FakeHost) -> T) -> T {
 
 impl FakeHost {
     pub(crate) fn new() -> Self {
-        let time_page = Box::<TimePage>::default();
         Self {
-            time_page,
+            time_page: Box::default(),
+            ram_base: map_ram(),
             now_ns: 0,
             generation: 1,
             events: BTreeMap::new(),
@@ -136,7 +137,7 @@ impl FakeHost {
     pub(crate) fn run(self, arguments: &str, program: impl FnOnce()) -> (End, Self) {
         KERNEL.set(Box::leak(Box::new(Kernel::new())));
         self.publish();
-        let info = start_info(&self.time_page, arguments);
+        let info = self.start_info(arguments);
         HOST.set(Some(self));
         let body = AssertUnwindSafe(|| {
             // SAFETY: the kernel of this thread is new, and the host that `info` describes is
@@ -151,14 +152,31 @@ impl FakeHost {
         (end, HOST.take().expect("the guest does not take its host away"))
     }
 
+    fn start_info(&self, arguments: &str) -> StartInfo {
+        let mut info = StartInfo::new_zeroed();
+        info.magic = MAGIC;
+        info.abi_version = paravane_abi::ABI_VERSION;
+        info.size = u32::try_from(size_of::<StartInfo>()).expect("less than a page");
+        info.ram_base = self.ram_base;
+        info.ram_size = RAM_SIZE as u64;
+        info.image_end = STACK_BASE;
+        info.stack_base = STACK_BASE;
+        info.stack_size = STACK_SIZE;
+        info.stack_slots = STACK_SLOTS;
+        info.hypercall_page = (&raw const PAGE).expose_provenance() as u64;
+        info.time_page = (&raw const *self.time_page).expose_provenance() as u64;
+        info.seed = [7; _];
+        let line: String = arguments.split_whitespace().flat_map(|word| [word, "\0"]).collect();
+        info.command_line[..line.len()].copy_from_slice(line.as_bytes());
+        info.command_line_len = u32::try_from(line.len()).expect("a short line");
+        info
+    }
+
     fn call(&mut self, call: Hypercall, a: u64, b: u64) -> Result<u64, Error> {
         match call {
             Hypercall::ConsoleWrite => Ok(self.console_write(&bytes(a, b))),
             Hypercall::Wait => Ok(self.wait(a)),
-            Hypercall::Release => {
-                self.released.push((a, b));
-                Ok(0)
-            }
+            Hypercall::Release => self.release(a, b),
             Hypercall::Entropy => self.entropy(a, b),
             Hypercall::Notify | Hypercall::Attach => Err(Error::NoDevice),
             Hypercall::Exit | Hypercall::Panic => Err(Error::InvalidCall),
@@ -181,6 +199,19 @@ impl FakeHost {
         self.publish();
         let now_ns = self.now_ns;
         self.events.range(..=now_ns).fold(0, |mask, (_, event)| mask | event)
+    }
+
+    fn release(&mut self, ram_offset: u64, len: u64) -> Result<u64, Error> {
+        let is_whole = ram_offset.is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE);
+        if !is_whole || ram_offset + len > RAM_SIZE as u64 {
+            return Err(Error::InvalidArgument);
+        }
+        self.released.push((ram_offset, len));
+        let address = crate::to_usize(self.ram_base + ram_offset);
+        let pages = core::ptr::with_exposed_provenance_mut::<u8>(address);
+        // SAFETY: the pages lie in RAM, and the guest says that it does not use them.
+        unsafe { pages.write_bytes(0, crate::to_usize(len)) };
+        Ok(0)
     }
 
     fn entropy(&mut self, address: u64, len: u64) -> Result<u64, Error> {
@@ -234,24 +265,4 @@ fn map_ram() -> u64 {
         assert_eq!(result, 0);
     }
     base
-}
-
-fn start_info(time_page: &TimePage, arguments: &str) -> StartInfo {
-    let mut info = StartInfo::new_zeroed();
-    info.magic = MAGIC;
-    info.abi_version = paravane_abi::ABI_VERSION;
-    info.size = u32::try_from(size_of::<StartInfo>()).expect("less than a page");
-    info.ram_base = map_ram();
-    info.ram_size = RAM_SIZE as u64;
-    info.image_end = STACK_BASE;
-    info.stack_base = STACK_BASE;
-    info.stack_size = STACK_SIZE;
-    info.stack_slots = STACK_SLOTS;
-    info.hypercall_page = (&raw const PAGE).expose_provenance() as u64;
-    info.time_page = core::ptr::from_ref(time_page).expose_provenance() as u64;
-    info.seed = [7; _];
-    let line: String = arguments.split_whitespace().flat_map(|word| [word, "\0"]).collect();
-    info.command_line[..line.len()].copy_from_slice(line.as_bytes());
-    info.command_line_len = u32::try_from(line.len()).expect("a short line");
-    info
 }

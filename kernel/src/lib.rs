@@ -13,6 +13,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod console;
+mod device;
 pub mod entropy;
 pub mod executor;
 pub mod fiber;

@@ -32,7 +32,6 @@ pub fn is_stopping() -> bool {
 }
 
 /// Waits until the operator asks the guest to end. Ready at once from then on.
-#[must_use]
 pub fn stop_requested() -> StopRequested {
     StopRequested { key: None }
 }

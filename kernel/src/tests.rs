@@ -326,3 +326,26 @@ fn a_restored_guest_renews_its_randomness() {
     });
     assert_eq!(host.entropy_calls, 1);
 }
+
+#[test]
+fn large_freed_memory_goes_back_to_the_host_when_the_guest_sleeps() {
+    use crate::memory::{allocate, deallocate};
+    use core::alloc::Layout;
+    let host = guest(|| {
+        let layout = Layout::from_size_align(3 << 20, 16).unwrap();
+        let keep = allocate(Layout::from_size_align(64, 16).unwrap());
+        let large = allocate(layout);
+        // SAFETY: both allocations are live; the large one is freed once.
+        unsafe {
+            keep.write_bytes(7, 64);
+            deallocate(large, layout);
+        }
+        crate::run(sleep(seconds(1)));
+        crate::run(sleep(seconds(5)));
+        // SAFETY: the allocation is still live.
+        assert_eq!(unsafe { core::slice::from_raw_parts(keep, 64) }, [7; 64]);
+    });
+    assert!(host.released.iter().all(|(offset, len)| offset % 4096 == 0 && len % 4096 == 0));
+    let released: u64 = host.released.iter().map(|(_, len)| len).sum();
+    assert!((2_500_000..4_000_000).contains(&released), "{released} bytes");
+}

@@ -2,18 +2,21 @@
 //!
 //! Images install [`Heap`] as their global allocator; the C library's `malloc` uses the functions.
 mod regions;
+mod trim;
 
 use crate::panic;
 use crate::state::kernel;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::{Cell, RefCell};
 use core::ptr::{NonNull, null_mut};
-use paravane_abi::layout::IMAGE_BASE;
-use paravane_abi::layout::RAM_BASE;
+use paravane_abi::layout::{IMAGE_BASE, RAM_BASE};
 use paravane_abi::start_info::StartInfo;
 use regions::Regions;
 use talc::DefaultBinning;
 use talc::base::Talc;
+use trim::Trimmer;
+
+pub(crate) use trim::trim_before_sleep;
 
 /// RAM below the image, bytes.
 const LOW_RAM_LEN: u64 = IMAGE_BASE - RAM_BASE;
@@ -23,6 +26,7 @@ pub(crate) struct State {
     heap: RefCell<Talc<Regions, DefaultBinning>>,
     used: Cell<usize>,
     peak: Cell<usize>,
+    trimmer: Trimmer,
 }
 
 /// How much of the heap is in use.
@@ -44,6 +48,7 @@ impl State {
             heap: RefCell::new(Talc::new(Regions::new())),
             used: Cell::new(0),
             peak: Cell::new(0),
+            trimmer: Trimmer::new(),
         }
     }
 
@@ -92,6 +97,7 @@ pub unsafe fn deallocate(pointer: *mut u8, layout: Layout) {
     // SAFETY: by the caller.
     unsafe { memory.heap.borrow_mut().deallocate(pointer, layout) };
     memory.account(layout.size(), 0);
+    memory.trimmer.note_freed(layout.size());
 }
 
 /// Changes the size of an allocation, in place where possible. Null if there is no memory; the

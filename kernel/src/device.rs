@@ -1,0 +1,55 @@
+//! What drivers need of the kernel: the devices of this machine, memory for rings and buffers, and the
+//! hypercalls.
+use crate::{hypercall, memory, start};
+use core::alloc::Layout;
+use core::ptr::NonNull;
+use paravane_abi::device::{Attach, Device, DeviceKind};
+use paravane_pv_drivers::{Dma, Transport, TransportError};
+
+/// The devices of one kind, with their indices in the device table.
+pub(crate) fn devices(kind: DeviceKind) -> impl Iterator<Item = (u32, &'static Device)> {
+    let devices = (0..).zip(start::info().devices());
+    devices.filter(move |(_, device)| DeviceKind::from_raw(device.kind) == Some(kind))
+}
+
+/// The heap, as memory for devices.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeapDma;
+
+// SAFETY: the heap gives each allocation to one owner, and it is zeroed here. All of it is RAM, which
+// the contract maps linearly: virtual address - `ram_base` = device address - `dma_offset`.
+unsafe impl Dma for HeapDma {
+    fn allocate(&self, layout: Layout) -> Option<NonNull<u8>> {
+        let memory = NonNull::new(memory::allocate(layout))?;
+        // SAFETY: the allocation has that many bytes.
+        unsafe { memory.write_bytes(0, layout.size()) };
+        Some(memory)
+    }
+
+    unsafe fn deallocate(&self, memory: NonNull<u8>, layout: Layout) {
+        // SAFETY: by the caller.
+        unsafe { memory::deallocate(memory.as_ptr(), layout) }
+    }
+
+    fn device_address(&self, memory: NonNull<u8>) -> u64 {
+        let info = start::info();
+        memory.as_ptr().expose_provenance() as u64 - info.ram_base + info.dma_offset
+    }
+}
+
+/// The hypercalls that drivers make.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hypercalls;
+
+impl Transport for Hypercalls {
+    fn attach(&self, attach: &Attach) -> Result<(), TransportError> {
+        // SAFETY: drivers take rings from `HeapDma` and keep them as long as the device is attached.
+        unsafe { hypercall::attach(attach) }.map_err(|error| TransportError(error.to_result()))
+    }
+
+    fn notify(&self, device: u32, queue: u16) {
+        // It fails only for a device that is not attached, which a driver does not notify.
+        let result = hypercall::notify(device, queue);
+        debug_assert_eq!(result, Ok(()));
+    }
+}
