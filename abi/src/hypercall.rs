@@ -23,7 +23,8 @@ pub const TEXT_LEN_MAX: u64 = 4096;
 /// Most bytes of one `ENTROPY`.
 pub const ENTROPY_LEN_MAX: u64 = 256;
 
-/// Bit of the event mask of `WAIT`: the operator asks the guest to end. Stays set.
+/// Bit of the event mask of `WAIT`: the operator asks the guest to end. Stays set from then on; only
+/// its first appearance ends a `WAIT` before the deadline.
 pub const EVENT_STOP: u64 = 1 << 63;
 
 /// Deadline of `WAIT` that never comes.

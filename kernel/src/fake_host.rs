@@ -6,7 +6,6 @@
 //! made here.
 use crate::state::Kernel;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -61,8 +60,11 @@ pub(crate) struct FakeHost {
     ram_base: u64,
     now_ns: u64,
     generation: u32,
-    /// Event masks that `WAIT` returns, by the time from which on they are there.
-    events: BTreeMap<u64, u64>,
+    /// When a stop is requested, until the guest was told.
+    stop_at_ns: Option<u64>,
+    stop_told: bool,
+    /// Changes the start info before the guest sees it.
+    change: fn(&mut StartInfo),
     /// All that was written to the console.
     pub(crate) console: String,
     /// Number of `WAIT`s so far.
@@ -95,7 +97,9 @@ impl FakeHost {
             ram_base: map_ram(),
             now_ns: 0,
             generation: 1,
-            events: BTreeMap::new(),
+            stop_at_ns: None,
+            stop_told: false,
+            change: |_| {},
             console: String::new(),
             waits: 0,
             entropy_calls: 0,
@@ -105,7 +109,13 @@ impl FakeHost {
 
     /// Requests the guest to stop at `ns`.
     pub(crate) fn stop_at(mut self, ns: u64) -> Self {
-        self.events.insert(ns, EVENT_STOP);
+        self.stop_at_ns = Some(ns);
+        self
+    }
+
+    /// Hands the guest a start info with this change.
+    pub(crate) fn with_start_info(mut self, change: fn(&mut StartInfo)) -> Self {
+        self.change = change;
         self
     }
 
@@ -137,7 +147,11 @@ impl FakeHost {
     pub(crate) fn run(self, arguments: &str, program: impl FnOnce()) -> (End, Self) {
         KERNEL.set(Box::leak(Box::new(Kernel::new())));
         self.publish();
-        let info = self.start_info(arguments);
+        let mut info = self.start_info(arguments);
+        (self.change)(&mut info);
+        // SAFETY: the page stands for the one that a host maps at the address of the contract, which
+        // the kernel relies on until it has read the start info.
+        unsafe { kernel().hypercalls.set_page(info.hypercall_page) };
         HOST.set(Some(self));
         let body = AssertUnwindSafe(|| {
             // SAFETY: the kernel of this thread is new, and the host that `info` describes is
@@ -192,13 +206,14 @@ impl FakeHost {
 
     fn wait(&mut self, deadline_ns: u64) -> u64 {
         self.waits += 1;
-        let next_event = self.events.keys().next().copied().unwrap_or(DEADLINE_NEVER);
-        let until = deadline_ns.min(next_event);
+        let until = deadline_ns.min(self.stop_at_ns.unwrap_or(DEADLINE_NEVER));
         assert_ne!(until, DEADLINE_NEVER, "the guest waits for something that never comes");
         self.now_ns = self.now_ns.max(until);
         self.publish();
-        let now_ns = self.now_ns;
-        self.events.range(..=now_ns).fold(0, |mask, (_, event)| mask | event)
+        if self.stop_at_ns.take_if(|stop_at_ns| *stop_at_ns <= self.now_ns).is_some() {
+            self.stop_told = true;
+        }
+        if self.stop_told { EVENT_STOP } else { 0 }
     }
 
     fn release(&mut self, ram_offset: u64, len: u64) -> Result<u64, Error> {

@@ -145,6 +145,7 @@ fn a_stop_wakes_who_waits_for_it() {
         });
         assert!(crate::is_stopping());
         assert_eq!(time::now().as_nanos(), 5 * SECOND);
+        crate::run(sleep(seconds(1))); // the guest can still sleep
         crate::exit(3);
     });
     assert_eq!(end, End::Exit(3));
@@ -348,4 +349,12 @@ fn large_freed_memory_goes_back_to_the_host_when_the_guest_sleeps() {
     assert!(host.released.iter().all(|(offset, len)| offset % 4096 == 0 && len % 4096 == 0));
     let released: u64 = host.released.iter().map(|(_, len)| len).sum();
     assert!((2_500_000..4_000_000).contains(&released), "{released} bytes");
+}
+
+#[test]
+fn a_refused_start_info_ends_the_guest_with_the_reason() {
+    let (end, _) = FakeHost::new().with_start_info(|info| info.magic = 0).run("", || {
+        unreachable!("the guest does not start");
+    });
+    assert_eq!(end, End::Panic("the start info page has a wrong magic number".into()));
 }
