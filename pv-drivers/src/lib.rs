@@ -12,9 +12,13 @@
 #![no_std]
 
 extern crate alloc;
+#[cfg(any(test, feature = "model"))]
+extern crate std;
 
 pub mod block;
 mod dma;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 pub mod net;
 mod transport;
 mod virtqueue;

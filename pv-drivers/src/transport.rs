@@ -5,9 +5,12 @@ use paravane_abi::device::{Attach, Device, QUEUES_MAX, QueueSetup, feature};
 pub trait Transport {
     /// Takes a device into use: the `ATTACH` hypercall.
     ///
+    /// # Safety
+    /// The rings lie in DMA memory that nobody but the driver uses from now on, for ever.
+    ///
     /// # Errors
     /// The host's refusal.
-    fn attach(&self, attach: &Attach) -> Result<(), TransportError>;
+    unsafe fn attach(&self, attach: &Attach) -> Result<(), TransportError>;
 
     /// Tells the device that a queue has new buffers: the `NOTIFY` hypercall. It cannot fail for a
     /// device that is attached.
@@ -41,7 +44,10 @@ pub(crate) fn negotiate(device: &Device, wanted: u64) -> Result<u64, AttachError
 }
 
 /// Hands the rings of device `index` over.
-pub(crate) fn attach(
+///
+/// # Safety
+/// As for [`Transport::attach`].
+pub(crate) unsafe fn attach(
     transport: &impl Transport,
     index: u32,
     features: u64,
@@ -53,5 +59,6 @@ pub(crate) fn attach(
     }
     let queue_count = u32::try_from(setups.len()).map_err(|_| AttachError::Device)?;
     let attach = Attach { device: index, queue_count, features, queues };
-    transport.attach(&attach).map_err(AttachError::Host)
+    // SAFETY: by the caller.
+    unsafe { transport.attach(&attach) }.map_err(AttachError::Host)
 }

@@ -70,7 +70,8 @@ impl<D: Dma, T: Transport> Block<D, T> {
         let features = negotiate(device, wanted | feature::RING_EVENT_IDX)?;
         let size = QUEUE_SIZE.min(device.queue_size_max);
         let queue = VirtQueue::new(&dma, size, features).ok_or(AttachError::Memory)?;
-        attach(&transport, index, features, &[queue.setup()])?;
+        // SAFETY: the ring belongs to the queue, which never gives it back.
+        unsafe { attach(&transport, index, features, &[queue.setup()]) }?;
         Ok(Self {
             dma,
             transport,
@@ -130,7 +131,7 @@ impl<D: Dma, T: Transport> Block<D, T> {
             return Poll::Ready(Err(error));
         }
         if self.queue.free_descriptors() < next.descriptor_count() {
-            self.waiting.push(context.waker().clone());
+            self.wait_for_room(context.waker());
             return Poll::Pending;
         }
         let submitted = request.take().ok_or(BlockError::NoRequest).and_then(|r| self.submit(r));
@@ -155,23 +156,28 @@ impl<D: Dma, T: Transport> Block<D, T> {
         self.slots.abandon(ticket);
     }
 
-    /// Collects what the device has finished, and wakes who waits for it or for room.
-    pub fn poll(&mut self) {
+    /// Collects what the device has finished. Adds to `wakers` who waits for that, or for room; the
+    /// caller wakes them when nothing of it is borrowed any more.
+    pub fn poll(&mut self, wakers: &mut Vec<Waker>) {
         let mut has_room = false;
-        loop {
+        let fault = loop {
             match self.queue.pop() {
                 Ok(Some(used)) => {
                     let (control, outcome) = request::finish(used.chain, used.written);
                     self.controls.extend(control);
-                    self.slots.finish(used.token, outcome);
+                    wakers.extend(self.slots.finish(used.token, outcome));
                     has_room = true;
                 }
-                Ok(None) => break,
-                Err(fault) => return self.fail(fault),
+                Ok(None) => break None,
+                Err(fault) => break Some(fault),
             }
+        };
+        if let Some(fault) = fault.filter(|_| self.fault.is_none()) {
+            self.fault = Some(fault);
+            wakers.extend(self.slots.fail_all(BlockError::Ring(fault)));
         }
-        if has_room {
-            self.waiting.drain(..).for_each(Waker::wake);
+        if has_room || self.fault.is_some() {
+            wakers.append(&mut self.waiting);
         }
     }
 
@@ -225,15 +231,16 @@ impl<D: Dma, T: Transport> Block<D, T> {
         let chain = chain.ok_or(BlockError::Memory)?;
         let (ticket, slot) = self.slots.reserve();
         if let Err(full) = self.queue.add(chain, slot) {
+            // Cannot be: there was room. As an outcome it is still told to who asked.
             self.slots.finish(full.1, Err(BlockError::Io));
         }
         Ok(ticket)
     }
 
-    fn fail(&mut self, fault: RingFault) {
-        self.fault = Some(fault);
-        self.slots.fail_all(BlockError::Ring(fault));
-        self.waiting.drain(..).for_each(Waker::wake);
+    fn wait_for_room(&mut self, waker: &Waker) {
+        if !self.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
+            self.waiting.push(waker.clone());
+        }
     }
 }
 

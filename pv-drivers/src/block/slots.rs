@@ -45,21 +45,27 @@ impl<D: Dma> Slots<D> {
         (Ticket(index), SlotIndex(index))
     }
 
-    /// Puts the outcome of a request down and wakes who waits for it.
-    pub(super) fn finish(&mut self, SlotIndex(index): SlotIndex, outcome: Outcome<D>) {
+    /// Puts the outcome of a request down. Returns who waits for it.
+    pub(super) fn finish(
+        &mut self,
+        SlotIndex(index): SlotIndex,
+        outcome: Outcome<D>,
+    ) -> Option<Waker> {
         match core::mem::replace(&mut self.slots[index], Slot::Finished(outcome)) {
-            Slot::Pending(waker) => waker.into_iter().for_each(Waker::wake),
-            Slot::Abandoned | Slot::Free | Slot::Finished(_) => drop(self.release(index)),
+            Slot::Pending(waker) => waker,
+            Slot::Abandoned | Slot::Free | Slot::Finished(_) => {
+                self.release(index);
+                None
+            }
         }
     }
 
-    /// Fails everything in flight.
-    pub(super) fn fail_all(&mut self, error: BlockError) {
-        for index in 0..self.slots.len() {
-            if matches!(self.slots[index], Slot::Pending(_) | Slot::Abandoned) {
-                self.finish(SlotIndex(index), Err(error));
-            }
-        }
+    /// Fails everything in flight. Returns who waits.
+    pub(super) fn fail_all(&mut self, error: BlockError) -> Vec<Waker> {
+        let is_in_flight =
+            |slots: &Self, i: &usize| matches!(slots.slots[*i], Slot::Pending(_) | Slot::Abandoned);
+        let in_flight: Vec<_> = (0..self.slots.len()).filter(|i| is_in_flight(self, i)).collect();
+        in_flight.into_iter().filter_map(|i| self.finish(SlotIndex(i), Err(error))).collect()
     }
 
     /// The outcome of a request, and then no ticket any more; or a wake-up when it is there.

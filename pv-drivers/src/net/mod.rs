@@ -87,7 +87,9 @@ impl<D: Dma, T: Transport> Net<D, T> {
         let mergeable = features & feature::NET_MRG_RXBUF != 0;
         let receiver = Receiver::new(queue()?, rx_buffer_size(device.net.mtu), mergeable);
         let transmitter = Transmitter::new(queue()?);
-        attach(&transport, index, features, &[receiver.setup(), transmitter.setup()])?;
+        let setups = [receiver.setup(), transmitter.setup()];
+        // SAFETY: the rings belong to the two queues, which never give them back.
+        unsafe { attach(&transport, index, features, &setups) }?;
         let config = device.net;
         let fault = None;
         let mut net =

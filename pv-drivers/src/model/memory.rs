@@ -1,0 +1,155 @@
+//! DMA memory with books: which bytes are allocated, so that a device that touches others is caught.
+use crate::{Dma, RingMemory};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::vec::Vec;
+
+/// What is added to an address to get the device's, so that mixing them up does not go unnoticed.
+const DMA_OFFSET: u64 = 0x4000_0000_0000;
+
+#[derive(Debug, Default)]
+struct Books {
+    /// Length of each allocation by its device address.
+    live: RefCell<BTreeMap<u64, usize>>,
+    /// Bytes that may still be allocated; `None` for any number.
+    limit: Cell<Option<usize>>,
+}
+
+/// A source of DMA memory on the process heap. Clones share their books.
+#[derive(Clone, Debug, Default)]
+pub struct Arena(Rc<Books>);
+
+// SAFETY: memory comes zeroed from the process heap with the layout asked for; the device address is
+// the address plus a constant.
+unsafe impl Dma for Arena {
+    fn allocate(&self, layout: Layout) -> Option<NonNull<u8>> {
+        if let Some(limit) = self.0.limit.get() {
+            self.0.limit.set(Some(limit.checked_sub(layout.size())?));
+        }
+        // SAFETY: the trait says that the size is not 0.
+        let memory = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        self.0.live.borrow_mut().insert(self.device_address(memory), layout.size());
+        Some(memory)
+    }
+
+    unsafe fn deallocate(&self, memory: NonNull<u8>, layout: Layout) {
+        let known = self.0.live.borrow_mut().remove(&self.device_address(memory));
+        assert_eq!(known, Some(layout.size()), "freed what was not allocated");
+        // SAFETY: by the caller, it came from `allocate` with this layout.
+        unsafe { dealloc(memory.as_ptr(), layout) }
+    }
+
+    fn device_address(&self, memory: NonNull<u8>) -> u64 {
+        memory.expose_provenance().get() as u64 + DMA_OFFSET
+    }
+}
+
+impl Arena {
+    /// Bytes allocated at the moment.
+    #[must_use]
+    pub fn allocated(&self) -> usize {
+        self.0.live.borrow().values().sum()
+    }
+
+    /// Lets allocation fail after `bytes` more.
+    pub fn set_limit(&self, bytes: usize) {
+        self.0.limit.set(Some(bytes));
+    }
+
+    /// The memory at a device address.
+    ///
+    /// # Panics
+    /// If the bytes are not altogether in one allocation: a driver has led its device astray.
+    fn translate(&self, address: u64, len: usize) -> *mut u8 {
+        let live = self.0.live.borrow();
+        let found = live.range(..=address).next_back();
+        let inside = found.is_some_and(|(base, size)| {
+            usize::try_from(address - base).is_ok_and(|offset| offset + len <= *size)
+        });
+        assert!(inside, "{len} bytes at device address {address:#x} are not allocated");
+        let address = usize::try_from(address - DMA_OFFSET).expect("64 bits");
+        core::ptr::with_exposed_provenance_mut(address)
+    }
+
+    /// Reads as a device does.
+    ///
+    /// # Panics
+    /// If the bytes are not DMA memory in use.
+    #[must_use]
+    pub fn read(&self, address: u64, len: usize) -> Vec<u8> {
+        let mut bytes = std::vec![0; len];
+        // SAFETY: `translate` found the bytes in a live allocation; no reference to it is held, as
+        // the driver has given its buffers to the queue.
+        unsafe { self.translate(address, len).copy_to_nonoverlapping(bytes.as_mut_ptr(), len) };
+        bytes
+    }
+
+    /// Writes as a device does.
+    ///
+    /// # Panics
+    /// If the bytes are not DMA memory in use.
+    pub fn write(&self, address: u64, bytes: &[u8]) {
+        let memory = self.translate(address, bytes.len());
+        // SAFETY: as in `read`.
+        unsafe { memory.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    }
+
+    /// A device's view of ring memory whose first byte is at device address `base`.
+    #[must_use]
+    pub fn ring(&self, base: u64) -> ArenaRing {
+        ArenaRing { arena: self.clone(), base }
+    }
+}
+
+/// The device's view of ring memory in an [`Arena`].
+#[derive(Clone, Debug)]
+pub struct ArenaRing {
+    arena: Arena,
+    base: u64,
+}
+
+impl ArenaRing {
+    fn cell<T>(&self, offset: usize) -> *mut T {
+        self.arena.translate(self.base + offset as u64, size_of::<T>()).cast()
+    }
+}
+
+impl RingMemory for ArenaRing {
+    fn device_address(&self) -> u64 {
+        self.base
+    }
+
+    fn load_u16(&self, offset: usize, order: Ordering) -> u16 {
+        // SAFETY: ring memory lives for ever, is aligned as virtio demands, and both sides use only
+        // atomic accesses. The same holds below.
+        unsafe { AtomicU16::from_ptr(self.cell(offset)) }.load(order)
+    }
+
+    fn store_u16(&self, offset: usize, value: u16, order: Ordering) {
+        // SAFETY: as in `load_u16`.
+        unsafe { AtomicU16::from_ptr(self.cell(offset)) }.store(value, order);
+    }
+
+    fn load_u32(&self, offset: usize) -> u32 {
+        // SAFETY: as in `load_u16`.
+        unsafe { AtomicU32::from_ptr(self.cell(offset)) }.load(Ordering::Relaxed)
+    }
+
+    fn store_u32(&self, offset: usize, value: u32) {
+        // SAFETY: as in `load_u16`.
+        unsafe { AtomicU32::from_ptr(self.cell(offset)) }.store(value, Ordering::Relaxed);
+    }
+
+    fn store_u64(&self, offset: usize, value: u64) {
+        // SAFETY: as in `load_u16`.
+        unsafe { AtomicU64::from_ptr(self.cell(offset)) }.store(value, Ordering::Relaxed);
+    }
+
+    fn full_fence(&self) {
+        fence(Ordering::SeqCst);
+    }
+}
