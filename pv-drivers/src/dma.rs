@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 /// `allocate` returns memory that belongs to the caller alone until `deallocate`, is zeroed, and has
 /// the size and alignment of the layout. `device_address` is linear over each such allocation: a
 /// device that adds `n` to the address reaches the byte `n` further, and nothing else.
-pub unsafe trait Dma: Clone {
+pub unsafe trait Dma: Clone + fmt::Debug {
     /// Zeroed memory for `layout`, whose size is not 0; `None` if there is none left.
     fn allocate(&self, layout: Layout) -> Option<NonNull<u8>>;
 

@@ -20,6 +20,8 @@ mod dma;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod net;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod virtqueue;
 
