@@ -42,8 +42,8 @@ unsafe impl Dma for HeapDma {
 pub(crate) struct Hypercalls;
 
 impl Transport for Hypercalls {
-    fn attach(&self, attach: &Attach) -> Result<(), TransportError> {
-        // SAFETY: drivers take rings from `HeapDma` and keep them as long as the device is attached.
+    unsafe fn attach(&self, attach: &Attach) -> Result<(), TransportError> {
+        // SAFETY: by the caller.
         unsafe { hypercall::attach(attach) }.map_err(|error| TransportError(error.to_result()))
     }
 

@@ -1,5 +1,5 @@
 //! The kernel's state: one value, reached through [`kernel`].
-use crate::{console, entropy, executor, fiber, hypercall, memory, start, stop, time};
+use crate::{block, console, entropy, executor, fiber, hypercall, memory, start, stop, time};
 
 /// All state of the kernel, a part for each module. The parts are cells that hand out no reference
 /// across a call into foreign code; a module that breaks this rule panics in its `RefCell` instead of
@@ -15,6 +15,7 @@ pub(crate) struct Kernel {
     pub(crate) console: console::State,
     pub(crate) entropy: entropy::State,
     pub(crate) stop: stop::State,
+    pub(crate) block: block::State,
 }
 
 impl Kernel {
@@ -30,6 +31,7 @@ impl Kernel {
             console: console::State::new(),
             entropy: entropy::State::new(),
             stop: stop::State::new(),
+            block: block::State::new(),
         }
     }
 }

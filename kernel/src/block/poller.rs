@@ -1,0 +1,38 @@
+//! A block device's part of the executor's loop.
+use super::Driver;
+use crate::executor::Poller;
+use crate::time::Instant;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::task::Waker;
+
+pub(super) struct BlockPoller {
+    driver: Rc<RefCell<Driver>>,
+    /// Whom to wake: filled while the driver is borrowed, emptied when it is not.
+    wakers: Vec<Waker>,
+}
+
+impl BlockPoller {
+    pub(super) fn new(driver: Rc<RefCell<Driver>>) -> Self {
+        Self { driver, wakers: Vec::new() }
+    }
+}
+
+impl Poller for BlockPoller {
+    fn poll(&mut self, _now: Instant) -> bool {
+        self.driver.borrow_mut().poll(&mut self.wakers);
+        self.wakers.drain(..).for_each(Waker::wake);
+        false
+    }
+
+    fn before_wait(&mut self, _now: Instant) -> bool {
+        let mut driver = self.driver.borrow_mut();
+        driver.kick();
+        driver.enable_events()
+    }
+
+    fn next_deadline(&mut self) -> Option<Instant> {
+        None
+    }
+}
