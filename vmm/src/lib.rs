@@ -1,9 +1,18 @@
 //! The host side of Paravane: loads an image, builds a domain for it, and runs it under KVM or as a
 //! sandboxed process.
 
+pub mod access;
 pub mod audit;
+pub mod backend;
+pub mod black_box;
+pub mod cli;
 pub mod devices;
 pub mod doctor;
+pub mod domain;
+pub mod ending;
+pub mod image;
 pub mod memory;
 pub mod net;
+pub mod report;
 pub mod site;
+pub mod supervisor;

@@ -1,2 +1,6 @@
-//! `paravane`: runs Paravane images.
-fn main() {}
+//! `paravane`: runs Paravane images, checks them, and says what works on this machine.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    paravane::cli::main()
+}

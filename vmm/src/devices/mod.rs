@@ -6,6 +6,7 @@
 use crate::memory::GuestRam;
 use paravane_abi::device::{Attach, Device as TableEntry};
 use std::io;
+use std::os::fd::RawFd;
 
 pub mod block;
 pub mod net;
@@ -59,6 +60,10 @@ pub trait Device: std::fmt::Debug {
     /// # Errors
     /// As for [`Device::notify`].
     fn poll(&mut self, ram: &GuestRam) -> Result<bool, GuestFault>;
+
+    /// Adds every descriptor that the device was made with: the domain's process closes all others
+    /// before [`Device::start`].
+    fn descriptors(&self, descriptors: &mut Vec<RawFd>);
 
     /// Adds the descriptors to sleep on until [`Device::poll`] has something to do.
     fn interests(&self, descriptors: &mut Vec<libc::pollfd>);

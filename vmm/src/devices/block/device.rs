@@ -11,6 +11,7 @@ use paravane_abi::device::{
 };
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 /// Entries of the virtqueue.
@@ -217,6 +218,10 @@ impl Device for BlockDevice {
             .and_then(|()| queue.needs_notification(ram));
         self.queue = Some(queue);
         result
+    }
+
+    fn descriptors(&self, descriptors: &mut Vec<RawFd>) {
+        descriptors.push(self.storage.descriptor());
     }
 
     fn interests(&self, descriptors: &mut Vec<libc::pollfd>) {

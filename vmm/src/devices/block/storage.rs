@@ -2,7 +2,7 @@
 use super::super::slices::{GuestSlice, SLICES_MAX, clear_bytes, skip_bytes, total_len};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 /// Where sectors are kept. A seam: tests and simulations put failing storage here.
 ///
@@ -38,6 +38,9 @@ pub(super) trait Storage: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// The medium failed or cannot do it.
     fn discard(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// The descriptor of the medium.
+    fn descriptor(&self) -> RawFd;
 }
 
 /// `preadv` or `pwritev`.
@@ -137,6 +140,10 @@ impl Storage for FileStorage {
         // SAFETY: takes no pointers.
         let result = unsafe { libc::fallocate(self.file.as_raw_fd(), mode, offset, len) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }
 

@@ -6,6 +6,7 @@ use super::receive::Receiver;
 use super::transmit::Transmitter;
 use crate::memory::GuestRam;
 use paravane_abi::device::{Attach, Device as TableEntry, DeviceKind, NetConfig, feature};
+use std::os::fd::RawFd;
 
 /// Entries of each virtqueue.
 const QUEUE_SIZE: u16 = 256;
@@ -85,6 +86,10 @@ impl Device for NetDevice {
         let received = rings.receiver.queue.needs_notification(ram)?;
         let transmitted = rings.transmitter.queue.needs_notification(ram)?;
         Ok(received || transmitted)
+    }
+
+    fn descriptors(&self, descriptors: &mut Vec<RawFd>) {
+        descriptors.push(self.frames.raw());
     }
 
     fn interests(&self, descriptors: &mut Vec<libc::pollfd>) {

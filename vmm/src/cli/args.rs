@@ -1,0 +1,102 @@
+//! Flags.
+use super::{Status, size};
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Exit statuses, shown by `--help`.
+const STATUSES: &str = "\
+Exit statuses of run:
+  0        the guest ended as asked
+  1 to 99  the guest ended itself with this status
+  100      wrong flag, configuration or file
+  101      the image is refused
+  102      a resource or a privilege of the host is missing
+  103      the guest crashed (fault, panic, broken contract)
+  104      the guest hung
+  105      the VMM failed
+  130      interrupted before the guest had ended";
+
+/// Runs Paravane images: a service each, isolated like a virtual machine, started like a process.
+#[derive(Debug, Parser)]
+#[command(name = "paravane", version, after_help = STATUSES, infer_subcommands = false)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run an image
+    Run(Run),
+    /// Check an image against the rules, and list instructions that a guest must not have
+    Check(Check),
+    /// Say what works on this machine, and if not, why and what to do
+    Doctor(Doctor),
+}
+
+/// `paravane run`.
+#[derive(Debug, Args)]
+#[command(after_help = STATUSES)]
+pub(super) struct Run {
+    /// Name of a bundled image (such as web), or path of an image
+    pub(super) image: PathBuf,
+    /// How to execute the guest
+    #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
+    pub(super) backend: BackendChoice,
+    /// Memory of the guest
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size::parse)]
+    pub(super) memory: u64,
+    /// File handed to the guest as its configuration
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Seconds without a sign of life after which a guest counts as hung; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(super) watchdog: u32,
+    /// Arguments of the guest
+    #[arg(last = true, value_name = "ARGS")]
+    pub(super) arguments: Vec<String>,
+}
+
+/// Values of `--backend`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum BackendChoice {
+    /// kvm where it works well, else process
+    Auto,
+    /// A virtual machine of the Linux kernel's KVM
+    Kvm,
+    /// A sandboxed process
+    Process,
+}
+
+/// `paravane check`.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Name of a bundled image, or path of an image
+    pub(super) image: PathBuf,
+    /// Report as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// `paravane doctor`.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Report as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Shows the help that was asked for, or one line about what is wrong.
+pub(super) fn explain(error: &clap::Error) -> Status {
+    let asked = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
+    if asked.contains(&error.kind()) {
+        // Nothing is left to do if nobody reads the help.
+        let _ = error.print();
+        return Status::OK;
+    }
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    super::fail(Status::USAGE, &format!("{line} (see paravane --help)"))
+}

@@ -1,0 +1,70 @@
+//! The command line.
+mod args;
+mod images;
+mod run;
+mod size;
+mod status;
+
+use crate::domain::clock::Sample;
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+pub use status::Status;
+
+/// Parses the command line and does what it says; the result is the process's exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    let early = Sample::now();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return args::explain(&error).into(),
+    };
+    let status = match cli.command {
+        Command::Run(args) => run::run(args, early),
+        Command::Check(args) => check(&args),
+        Command::Doctor(args) => doctor(&args),
+    };
+    status.into()
+}
+
+/// Prints one line about an error, and gives its exit status.
+fn fail(status: Status, error: &dyn std::fmt::Display) -> Status {
+    eprintln!("paravane: {error}");
+    status
+}
+
+fn check(args: &args::Check) -> Status {
+    let path = match images::find(&args.image) {
+        Ok(path) => path,
+        Err(error) => return fail(Status::USAGE, &error),
+    };
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => return fail(Status::USAGE, &format!("{}: {error}", path.display())),
+    };
+    if let Err(error) = crate::image::Image::read(bytes.as_slice()) {
+        return fail(Status::VIOLATION, &format!("{}: {error}", path.display()));
+    }
+    match crate::audit::sweep(&bytes) {
+        Ok(report) => {
+            print(&report, args.json);
+            if report.findings.is_empty() { Status::OK } else { Status::VIOLATION }
+        }
+        Err(error) => fail(Status::VIOLATION, &format!("{}: {error}", path.display())),
+    }
+}
+
+fn doctor(args: &args::Doctor) -> Status {
+    let diagnosis = crate::doctor::diagnose();
+    print(&diagnosis, args.json);
+    if diagnosis.auto_backend.is_some() { Status::OK } else { Status::VIOLATION }
+}
+
+fn print(report: &(impl serde::Serialize + std::fmt::Display), json: bool) {
+    if !json {
+        print!("{report}");
+    } else if let Ok(text) = serde_json::to_string_pretty(report) {
+        println!("{text}");
+    }
+}

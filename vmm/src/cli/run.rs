@@ -1,0 +1,58 @@
+//! `paravane run`.
+use super::args::{BackendChoice, Run};
+use super::{Status, fail, images};
+use crate::backend::Backend;
+use crate::backend::process::Process;
+use crate::domain::Plan;
+use crate::domain::clock::Sample;
+use crate::image::Image;
+use crate::supervisor::{self, Settings};
+use std::fmt::Display;
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+/// An error's line and its exit status.
+type Failure = (Status, String);
+
+/// Runs an image to its end.
+pub(super) fn run(args: Run, early: Sample) -> Status {
+    match prepare(args) {
+        Ok((plan, backend, settings)) => supervisor::run(plan, backend, &settings, early),
+        Err((status, error)) => fail(status, &error),
+    }
+}
+
+fn prepare(args: Run) -> Result<(Plan, Box<dyn Backend>, Settings), Failure> {
+    let path = images::find(&args.image).map_err(with(Status::USAGE))?;
+    let named = |error: &dyn Display| format!("{}: {error}", path.display());
+    let file = File::open(&path).map_err(|e| (Status::USAGE, named(&e)))?;
+    let image = Image::read(&file).map_err(|e| (Status::IMAGE, named(&e)))?;
+    let config = args.config.as_deref().map(read_config).transpose()?.unwrap_or_default();
+    let backend = choose(args.backend)?;
+    let plan = Plan::new(file, image, args.memory, Vec::new(), &args.arguments, config)
+        .map_err(with(Status::USAGE))?;
+    let patience = Duration::from_secs(u64::from(args.watchdog));
+    let settings = Settings { patience: Some(patience).filter(|p| !p.is_zero()) };
+    Ok((plan, backend, settings))
+}
+
+fn with<E: Display>(status: Status) -> impl Fn(E) -> Failure {
+    move |error| (status, error.to_string())
+}
+
+fn read_config(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|e| (Status::USAGE, format!("{}: {e}", path.display())))
+}
+
+fn choose(choice: BackendChoice) -> Result<Box<dyn Backend>, Failure> {
+    match choice {
+        BackendChoice::Auto | BackendChoice::Process => {
+            Process::probe().map_err(with(Status::HOST))?;
+            Ok(Box::new(Process))
+        }
+        BackendChoice::Kvm => {
+            Err((Status::HOST, "this build has no kvm backend: use --backend process".to_owned()))
+        }
+    }
+}

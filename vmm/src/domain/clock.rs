@@ -1,0 +1,165 @@
+//! The guest's clock: publishes the line from TSC to nanoseconds in the time page.
+use paravane_abi::time::{TimePage, TimeSnapshot};
+use rustix::time::{ClockId, clock_gettime};
+use std::arch::x86_64::{__cpuid, _rdtsc};
+
+/// Slope is measured from the start of the domain once this much time has gone by, ns.
+const SLOPE_SPAN_MIN_NS: u64 = 200_000_000;
+
+/// The base point moves at most this often, ns.
+const ANCHOR_INTERVAL_NS: u64 = 10_000_000;
+
+/// One reading of both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    tsc: u64,
+    /// `CLOCK_MONOTONIC` of the host, ns.
+    host_ns: u64,
+}
+
+impl Sample {
+    /// Reads both clocks.
+    #[must_use]
+    pub fn now() -> Self {
+        let host_ns = read(ClockId::Monotonic);
+        // SAFETY: every x86-64 processor has a TSC, and Linux lets processes read it.
+        Self { tsc: unsafe { _rdtsc() }, host_ns }
+    }
+}
+
+/// The guest's clock. Monotonic time 0 is the start of the domain.
+#[derive(Debug)]
+pub struct Clock {
+    start: Sample,
+    anchor_ns: u64,
+    snapshot: TimeSnapshot,
+}
+
+impl Clock {
+    /// A clock that starts now. `early` is a reading made as long ago as possible, the base of the
+    /// first estimate of the TSC's frequency where the processor does not tell it.
+    #[must_use]
+    pub fn new(early: Sample) -> Self {
+        let start = Sample::now();
+        let ns_per_tick = announced_slope().unwrap_or_else(|| slope(early, settle(early)));
+        let wall = read(ClockId::Realtime);
+        let snapshot = TimeSnapshot {
+            generation: 1,
+            tsc_base: start.tsc,
+            monotonic_base_ns: 0,
+            ns_per_tick,
+            wall_offset_ns: wall,
+        };
+        Self { start, anchor_ns: 0, snapshot }
+    }
+
+    /// Monotonic time of the guest, ns.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        read(ClockId::Monotonic).saturating_sub(self.start.host_ns)
+    }
+
+    /// Publishes the line as it is known now.
+    pub fn publish(&self, page: &TimePage) {
+        page.publish(&self.snapshot);
+    }
+
+    /// Moves the base point of the line to the present, with the slope that the domain's life so far
+    /// shows. Does nothing if that was done just before.
+    pub fn refresh(&mut self, page: &TimePage) {
+        let now = Sample::now();
+        let now_ns = now.host_ns.saturating_sub(self.start.host_ns);
+        if now_ns.saturating_sub(self.anchor_ns) < ANCHOR_INTERVAL_NS {
+            return;
+        }
+        self.anchor_ns = now_ns;
+        self.snapshot.tsc_base = now.tsc;
+        self.snapshot.monotonic_base_ns = now_ns;
+        self.snapshot.wall_offset_ns = read(ClockId::Realtime).saturating_sub(now_ns);
+        if now_ns >= SLOPE_SPAN_MIN_NS {
+            self.snapshot.ns_per_tick = slope(self.start, now);
+        }
+        self.publish(page);
+    }
+}
+
+fn read(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// A reading at least a millisecond after `early`, for an estimate good to about 1 in 10,000.
+fn settle(early: Sample) -> Sample {
+    const SPAN_NS: u64 = 1_000_000;
+    loop {
+        let now = Sample::now();
+        if now.host_ns.saturating_sub(early.host_ns) >= SPAN_NS {
+            return now;
+        }
+        std::hint::spin_loop();
+    }
+}
+
+/// Nanoseconds per tick between two readings, 32.32 fixed point.
+fn slope(from: Sample, to: Sample) -> u64 {
+    let ns = u128::from(to.host_ns.saturating_sub(from.host_ns));
+    let ticks = u128::from(to.tsc.saturating_sub(from.tsc)).max(1);
+    u64::try_from((ns << 32) / ticks).unwrap_or(u64::MAX)
+}
+
+/// The slope that the processor or the hypervisor announces: CPUID leaf 0x4000_0010 (TSC kHz, as
+/// VMware and KVM define it) or leaf 0x15 (TSC/crystal ratio; Intel SDM, CPUID).
+fn announced_slope() -> Option<u64> {
+    let khz = hypervisor_khz().or_else(crystal_khz).filter(|&khz| khz > 0)?;
+    u64::try_from((1_000_000_u128 << 32) / u128::from(khz)).ok()
+}
+
+fn hypervisor_khz() -> Option<u64> {
+    const HYPERVISOR_PRESENT: u32 = 1 << 31;
+    if __cpuid(1).ecx & HYPERVISOR_PRESENT == 0 || __cpuid(0x4000_0000).eax < 0x4000_0010 {
+        return None;
+    }
+    Some(u64::from(__cpuid(0x4000_0010).eax)).filter(|&khz| khz > 0)
+}
+
+fn crystal_khz() -> Option<u64> {
+    if __cpuid(0).eax < 0x15 {
+        return None;
+    }
+    let leaf = __cpuid(0x15);
+    let hz = u64::from(leaf.ecx) * u64::from(leaf.ebx) / u64::from(leaf.eax.max(1));
+    Some(hz / 1000).filter(|&khz| khz > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_line_follows_the_hosts_clock() {
+        let page = TimePage::default();
+        let mut clock = Clock::new(Sample::now());
+        clock.publish(&page);
+        let mut last = 0;
+        for _ in 0..5 {
+            std::thread::sleep(std::time::Duration::from_millis(60));
+            // SAFETY: as in `Sample::now`.
+            let guest = page.read().monotonic_ns(unsafe { _rdtsc() });
+            let host = clock.now_ns();
+            assert!(guest >= last);
+            // Within one part in a hundred of the time since the last anchor, scheduling included.
+            assert!(host.abs_diff(guest) < 20_000_000, "guest {guest}, host {host}");
+            clock.refresh(&page);
+            last = guest;
+        }
+        assert!(page.read().wall_offset_ns > 0);
+    }
+
+    #[test]
+    fn the_slope_of_a_2_ghz_tsc_is_a_half() {
+        let from = Sample { tsc: 1000, host_ns: 500 };
+        let to = Sample { tsc: 2_000_001_000, host_ns: 1_000_000_500 };
+        assert_eq!(slope(from, to), 1 << 31);
+    }
+}

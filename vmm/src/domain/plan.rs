@@ -1,0 +1,186 @@
+//! From an image and the operator's wishes to a domain.
+use super::clock::{Clock, Sample};
+use super::space::TooSmall;
+use super::start_info::{self, StartInfoError};
+use super::{AddressSpace, Domain, HostPages, Slot, console::Console, map};
+use crate::access::Access;
+use crate::black_box::BlackBox;
+use crate::devices::Device;
+use crate::image::{Image, Segment, Source};
+use crate::memory::GuestRam;
+use paravane_abi::device::DeviceKind;
+use paravane_abi::layout::{CONFIG, RAM_BASE, START_INFO};
+use paravane_abi::start_info::StartInfo;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use zerocopy::IntoBytes;
+
+/// A domain that can be built: everything was checked, nothing is mapped yet.
+#[derive(Debug)]
+pub struct Plan {
+    file: File,
+    image: Image,
+    space: AddressSpace,
+    start_info: Box<StartInfo>,
+    config: Vec<u8>,
+    devices: Vec<Box<dyn Device>>,
+}
+
+/// Why a domain cannot be planned: the image and the operator's wishes do not go together.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The image needs more memory.
+    #[error(transparent)]
+    TooSmall(#[from] TooSmall),
+    /// What the operator hands to the guest does not fit.
+    #[error(transparent)]
+    StartInfo(#[from] StartInfoError),
+    /// A device that the image requires was not given.
+    #[error("the image {image} needs a {device} device: give {flag}")]
+    MissingDevice {
+        /// Name of the image.
+        image: String,
+        /// What is missing.
+        device: &'static str,
+        /// The flag that gives it.
+        flag: &'static str,
+    },
+}
+
+/// Why a domain cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// No memory, or the addresses are taken.
+    #[error("the guest's memory cannot be mapped: {0}")]
+    Map(#[source] io::Error),
+    /// The image file changed or cannot be read.
+    #[error("the image cannot be loaded: {0}")]
+    Load(#[source] io::Error),
+}
+
+impl Plan {
+    /// Plans a domain: `image` as read from `file`, `ram_size` bytes of RAM, these devices,
+    /// arguments and configuration.
+    ///
+    /// # Errors
+    /// They do not go together.
+    pub fn new(
+        file: File,
+        image: Image,
+        ram_size: u64,
+        devices: Vec<Box<dyn Device>>,
+        arguments: &[String],
+        config: Vec<u8>,
+    ) -> Result<Self, PlanError> {
+        let space = AddressSpace::new(&image, ram_size)?;
+        check_devices(&image, &devices)?;
+        let start_info = start_info::build(&space, &devices, arguments, config.len())?;
+        Ok(Self { file, image, space, start_info, config, devices })
+    }
+
+    /// The image.
+    #[must_use]
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// The image's file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Which page the guest may use how.
+    #[must_use]
+    pub fn space(&self) -> &AddressSpace {
+        &self.space
+    }
+
+    /// The descriptors that building and running the domain needs.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let mut descriptors = vec![self.file.as_raw_fd()];
+        for device in &self.devices {
+            device.descriptors(&mut descriptors);
+        }
+        descriptors
+    }
+
+    /// Maps the domain in this process and loads the image. `early` is as for [`Clock::new`]; `stop`
+    /// becomes readable when a stop is requested.
+    ///
+    /// # Errors
+    /// The host has no memory, or the image can no longer be read.
+    pub fn build(
+        self,
+        black_box: &'static BlackBox,
+        stop: OwnedFd,
+        early: Sample,
+    ) -> Result<Domain, BuildError> {
+        let ram = GuestRam::new(self.space.ram_size()).map_err(BuildError::Map)?;
+        for segment in self.image.segments() {
+            load(&self.file, segment).map_err(BuildError::Load)?;
+        }
+        protect(&self.space).map_err(BuildError::Map)?;
+        let mut host_pages = HostPages::new(self.config.len()).map_err(BuildError::Map)?;
+        host_pages.write(START_INFO, self.start_info.as_bytes());
+        host_pages.write(CONFIG, &self.config);
+        let slot = |device: Box<dyn Device>| Slot {
+            entry: device.entry(),
+            device,
+            attached: false,
+        };
+        Ok(Domain {
+            ram,
+            space: self.space,
+            host_pages,
+            entry: self.image.entry(),
+            devices: self.devices.into_iter().map(slot).collect(),
+            clock: Clock::new(early),
+            console: Console::default(),
+            black_box,
+            stop,
+            interests: Vec::new(),
+        })
+    }
+}
+
+fn check_devices(image: &Image, devices: &[Box<dyn Device>]) -> Result<(), PlanError> {
+    let required = image.manifest().devices().iter().filter(|d| d.required == 1);
+    for kind in [DeviceKind::Net, DeviceKind::Block] {
+        let needed = required.clone().filter(|d| d.kind == kind as u32).count();
+        let given = devices.iter().filter(|d| d.entry().kind == kind as u32).count();
+        if given < needed {
+            let (device, flag) = match kind {
+                DeviceKind::Net => ("network", "--net user or --net tap"),
+                DeviceKind::Block => ("block", "--disk PATH, or --site PATH for a site"),
+            };
+            let image = image.manifest().name().to_owned();
+            return Err(PlanError::MissingDevice { image, device, flag });
+        }
+    }
+    Ok(())
+}
+
+/// Reads a segment's bytes to where they belong. Copied, not mapped: whoever changes the file later
+/// does not change the guest.
+fn load(file: &File, segment: &Segment) -> io::Result<()> {
+    let len = usize::try_from(segment.file_len).map_err(io::Error::other)?;
+    // SAFETY: the image's segments were checked to lie in RAM, which was just mapped writable and is
+    // used by nobody else yet.
+    let bytes = unsafe { std::slice::from_raw_parts_mut(segment.address as *mut u8, len) };
+    file.read_at(segment.file_offset, bytes)
+}
+
+/// Gives every region of RAM the protection of its access, also against the host's own devices.
+fn protect(space: &AddressSpace) -> io::Result<()> {
+    let restricted = space.regions().iter().filter(|r| r.access != Access::ReadWrite);
+    for region in restricted {
+        let len = region.pages.end - region.pages.start;
+        debug_assert!(region.pages.start >= RAM_BASE);
+        // SAFETY: pages of guest RAM, into which no Rust reference points.
+        unsafe { map::protect(region.pages.start, len, map::protection(region.access))? };
+    }
+    Ok(())
+}

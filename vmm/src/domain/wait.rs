@@ -1,0 +1,57 @@
+//! The `WAIT` hypercall: the only place where a domain sleeps.
+use super::Domain;
+use super::hypercall::Stop;
+use paravane_abi::hypercall::EVENT_STOP;
+use std::os::fd::AsRawFd;
+
+impl Domain {
+    /// Lets the devices work until there is an event to tell or the deadline has passed; the answer
+    /// is the event mask.
+    pub(super) fn wait(&mut self, deadline_ns: u64) -> Result<u64, Stop> {
+        loop {
+            let events = self.poll_devices()?;
+            let now_ns = self.clock.now_ns();
+            if events != 0 || deadline_ns <= now_ns {
+                self.clock.refresh(self.host_pages.time_page());
+                return Ok(events);
+            }
+            self.sleep(deadline_ns - now_ns);
+        }
+    }
+
+    fn poll_devices(&mut self) -> Result<u64, Stop> {
+        let mut events = if self.black_box.is_stop_requested() { EVENT_STOP } else { 0 };
+        for (index, slot) in self.devices.iter_mut().enumerate().filter(|(_, s)| s.attached) {
+            if slot.device.poll(&self.ram)? {
+                events |= 1 << index;
+            }
+        }
+        Ok(events)
+    }
+
+    /// Sleeps until a device's descriptor is ready, a stop is requested, or `timeout_ns` is over. Wakes
+    /// up early for any reason; the caller looks again.
+    fn sleep(&mut self, timeout_ns: u64) {
+        let stop = libc::pollfd { fd: self.stop.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        self.interests.clear();
+        self.interests.push(stop);
+        for slot in self.devices.iter().filter(|s| s.attached) {
+            slot.device.interests(&mut self.interests);
+        }
+        self.black_box.set_idle(true);
+        poll(&mut self.interests, timeout_ns);
+        self.black_box.set_idle(false);
+    }
+}
+
+fn poll(descriptors: &mut [libc::pollfd], timeout_ns: u64) {
+    const SECOND_NS: u64 = 1_000_000_000;
+    let timeout = libc::timespec {
+        tv_sec: i64::try_from(timeout_ns / SECOND_NS).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(timeout_ns % SECOND_NS).unwrap_or(0),
+    };
+    let count = descriptors.len() as libc::nfds_t;
+    // SAFETY: the array and the timeout live across the call; no signal mask is given. Failure is a
+    // wake-up like any other.
+    unsafe { libc::ppoll(descriptors.as_mut_ptr(), count, &raw const timeout, std::ptr::null()) };
+}

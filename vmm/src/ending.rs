@@ -1,0 +1,100 @@
+//! How a domain ends.
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// How a domain ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The guest called `EXIT`.
+    Exit {
+        /// The guest's status.
+        status: u8,
+    },
+    /// The guest was ended.
+    Crash(Crash),
+}
+
+/// What there is to know of a guest that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crash {
+    /// What happened.
+    pub cause: Cause,
+    /// The guest's registers, as far as the backend can tell.
+    pub registers: Registers,
+}
+
+/// What happened to a guest that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The processor raised an exception.
+    Fault {
+        /// The exception's vector (Intel SDM, 6.15).
+        vector: u8,
+        /// The exception's error code; 0 for those without.
+        error_code: u64,
+        /// CR2 for page faults, else 0.
+        address: u64,
+    },
+    /// The guest tried to call the host's kernel, past the hypercall page.
+    DirectSystemCall {
+        /// Number of the system call, if the backend can tell.
+        number: u64,
+    },
+    /// The guest called `PANIC`.
+    Panic {
+        /// What the guest says.
+        text: String,
+    },
+    /// The guest broke the contract; a sentence.
+    Contract {
+        /// What it did.
+        text: String,
+    },
+    /// A device was made to touch RAM that the guest may not use in that way.
+    DeviceAddress {
+        /// Virtual address.
+        address: u64,
+    },
+    /// No hypercall for longer than the watchdog's patience.
+    Hang,
+    /// The VMM itself failed; a sentence.
+    Host {
+        /// What failed.
+        text: String,
+    },
+}
+
+/// General registers of the guest.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the names are the processor's")]
+pub struct Registers {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub rsp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rip: u64,
+    pub rflags: u64,
+    pub fs_base: u64,
+}
+
+impl Ending {
+    /// The guest was ended for `cause`, in the state `registers`.
+    #[must_use]
+    pub fn crash(cause: Cause, registers: Registers) -> Self {
+        Self::Crash(Crash { cause, registers })
+    }
+}

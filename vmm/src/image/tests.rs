@@ -1,0 +1,2 @@
+//! Images built byte by byte.
+use super::*;

@@ -1,0 +1,57 @@
+//! The end of a domain: what the operator is told, and the exit status.
+use super::Supervisor;
+use crate::cli::Status;
+use crate::ending::{Cause, Crash, Ending};
+use crate::report::{Report, Subject};
+use rustix::process::{WaitOptions, WaitStatus, waitpid};
+
+impl Supervisor {
+    /// Takes note of the domain process's end and reports it.
+    pub(super) fn finish(self, subject: &Subject) -> Status {
+        let wait = waitpid(Some(self.pid), WaitOptions::empty()).ok().flatten();
+        let recorded = self.black_box.recorded();
+        match recorded {
+            Some((Ending::Exit { status }, _)) => Status::of_guest(status),
+            Some((Ending::Crash(crash), frames)) => self.report(subject, &crash, &frames),
+            None if self.interrupted => {
+                eprintln!("paravane: ended before the guest had ended");
+                Status::INTERRUPTED
+            }
+            None => self.unrecorded(subject, wait.map(|(_, status)| status)),
+        }
+    }
+
+    fn report(&self, subject: &Subject, crash: &Crash, frames: &[u64]) -> Status {
+        if let (Cause::Host { text }, false) = (&crash.cause, self.black_box.is_started()) {
+            eprintln!("paravane: {text}");
+            return Status::HOST;
+        }
+        let status = match crash.cause {
+            Cause::Hang => Status::HUNG,
+            Cause::Host { .. } => Status::INTERNAL,
+            _ => Status::CRASHED,
+        };
+        let console = self.black_box.console();
+        eprint!("{}", Report { subject, crash, frames, console: &console, status });
+        status
+    }
+
+    /// The domain process ended without a record: it was killed.
+    fn unrecorded(&self, _subject: &Subject, wait: Option<WaitStatus>) -> Status {
+        let signal = wait.and_then(WaitStatus::terminating_signal);
+        let (status, what) = match signal {
+            Some(libc::SIGSYS) => {
+                (Status::CRASHED, "was ended by its sandbox: it made a forbidden system call")
+            }
+            Some(libc::SIGKILL) if self.watchdog.as_ref().is_some_and(super::Watchdog::is_hung) => {
+                (Status::HUNG, "hung, and did not even tell its registers")
+            }
+            Some(libc::SIGKILL) => (Status::HOST, "was killed; perhaps the host is out of memory"),
+            Some(libc::SIGABRT) => (Status::INTERNAL, "failed because of a defect of the VMM"),
+            _ => (Status::CRASHED, "ended without a record"),
+        };
+        let signal = signal.map_or(String::new(), |s| format!(" (signal {s})"));
+        eprintln!("paravane: the domain process {what}{signal}");
+        status
+    }
+}
