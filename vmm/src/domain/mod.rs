@@ -9,8 +9,6 @@ pub(crate) mod map;
 mod plan;
 pub mod space;
 mod start_info;
-#[cfg(test)]
-mod tests;
 mod wait;
 
 use crate::black_box::BlackBox;

@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn an_image_that_does_not_fit_is_refused_with_what_it_needs() {
-        let elf = ElfBuilder { ram_size_min: 5 << 20, ..ElfBuilder::default() };
+        let mut elf = ElfBuilder::default();
+        elf.manifests[0].ram_size_min = 5 << 20;
         let image = Image::read(elf.build().as_slice()).unwrap();
         let error = AddressSpace::new(&image, 4 << 20).unwrap_err();
         assert_eq!(error, TooSmall { needed: 6 << 20, given: 4 << 20 });
