@@ -188,6 +188,12 @@ impl ManifestNote {
             descriptor,
         }
     }
+
+    /// The manifest in the note.
+    #[must_use]
+    pub const fn manifest(&self) -> &Manifest {
+        &self.descriptor
+    }
 }
 
 // The note's descriptor follows the padded name directly, as ELF wants it.

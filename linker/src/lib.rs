@@ -1,0 +1,61 @@
+//! Build support for images: links an ordinary std program as a Paravane image.
+//!
+//! To make an image:
+//! 1. `Cargo.toml`: depend on `paravane-libc`, build-depend on `paravane-link`, and give the
+//!    `[[bin]]` `test = false`, as a test harness cannot run without a host's C library.
+//! 2. `build.rs`: `fn main() { paravane_link::image(); }`
+//! 3. `main.rs`: `paravane_libc::image!(Manifest::new("name", 8 << 20, &[]));` and an ordinary
+//!    `fn main()`.
+//! 4. `cargo build --release -p NAME`, then `paravane run target/release/NAME`.
+//!
+//! Only binaries of the package that calls [`image`] are linked this way; host programs in the same
+//! workspace are not affected.
+use std::path::Path;
+
+const LINKER_SCRIPT: &str = include_str!("../image.ld");
+
+/// Linker arguments of an image: static, at a fixed address, with nothing of the host's C library.
+const LINK_ARGUMENTS: [&str; 8] = [
+    "-nostartfiles",
+    "-nostdlib",
+    "-static",
+    "-no-pie",
+    "-Wl,-z,max-page-size=4096",
+    "-Wl,-z,noexecstack",
+    "-Wl,--build-id=none",
+    "-Wl,--no-eh-frame-hdr",
+];
+
+/// Libraries that rustc names on every link line of this target. Their place is taken by
+/// `paravane-libc`, so the linker is shown empty ones.
+const REPLACED_LIBRARIES: [&str; 9] =
+    ["gcc_s", "gcc_eh", "gcc", "util", "rt", "pthread", "m", "dl", "c"];
+
+/// An `ar` archive without members.
+const EMPTY_ARCHIVE: &str = "!<arch>\n";
+
+/// Tells cargo how to link the binaries of the package whose `build.rs` calls this.
+///
+/// # Panics
+/// Outside a build script, or if the build directory cannot be written: the build fails.
+pub fn image() {
+    let out_dir = std::env::var("OUT_DIR").expect("paravane_link::image runs in a build script");
+    let out_dir = Path::new(&out_dir);
+    let script = out_dir.join("image.ld");
+    write(&script, LINKER_SCRIPT);
+    for library in REPLACED_LIBRARIES {
+        write(&out_dir.join(format!("lib{library}.a")), EMPTY_ARCHIVE);
+    }
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-link-search=native={}", out_dir.display());
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", script.display());
+    for argument in LINK_ARGUMENTS {
+        println!("cargo:rustc-link-arg-bins={argument}");
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    if let Err(error) = std::fs::write(path, text) {
+        panic!("cannot write {}: {error}", path.display());
+    }
+}
