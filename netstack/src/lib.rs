@@ -1,3 +1,51 @@
 //! TCP/IP around smoltcp, driven per connection through a hash demultiplexer.
+//!
+//! smoltcp keeps the protocol state of each connection; everything that would make it look at all
+//! sockets for one packet is done here instead. A frame is taken to its connection by a hash of the
+//! four-tuple, the connection alone is polled, and its next deadline goes into a heap of timers.
+//! Ethernet, ARP, SYN backlogs, TIME-WAIT, UDP, DHCP and offload metadata are this crate's own.
+//!
+//! The stack does no input or output: the owner hands it frames with [`Stack::receive`], gives it a
+//! [`FramePort`] to write frames into, and calls [`Stack::poll`] after its applications ran and at
+//! [`Stack::next_deadline`]. Time is an argument everywhere, so that tests run in virtual time.
+//!
+//! In *any-IP mode* the stack plays a whole internet for one guest: it answers for its own address
+//! as the gateway, and offers connections and datagrams to any other address to its owner, see
+//! [`Stack::accept_any`] and [`Stack::udp_recv_any`].
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod any;
+mod arp;
+mod buffers;
+mod config;
+mod connection;
+mod dhcp;
+mod dns;
+mod flow;
+mod ingress;
+mod link;
+mod listener;
+mod offload;
+mod port;
+mod slab;
+mod stack;
+mod tcp;
+mod timer;
+mod tombstone;
+mod udp;
+
+pub use any::PendingId;
+pub use buffers::BufferLimits;
+pub use config::{Addressing, Config, Lease, Offloads};
+pub use connection::ConnectionId;
+pub use dns::{DnsError, QueryId};
+pub use flow::Flow;
+pub use listener::{ListenError, ListenerId};
+pub use port::{FramePort, RxMeta, TxMeta};
+pub use smoltcp::time::{Duration, Instant};
+pub use stack::{Counters, Stack};
+pub use tcp::TcpError;
+pub use udp::{Datagram, UdpError, UdpId};

@@ -1,0 +1,102 @@
+//! How much memory each TCP connection gets.
+use alloc::vec;
+use smoltcp::socket::tcp;
+
+/// Sizes of the buffers of TCP connections, bytes.
+///
+/// smoltcp's buffers keep their size, so the size is chosen when a connection starts: a fixed share
+/// of what is left of `total`. A few connections get buffers fit for bulk transfers, thousands get
+/// the smallest ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferLimits {
+    /// Smallest receive buffer.
+    pub rx_min: usize,
+    /// Largest receive buffer.
+    pub rx_max: usize,
+    /// Smallest transmit buffer.
+    pub tx_min: usize,
+    /// Largest transmit buffer.
+    pub tx_max: usize,
+    /// What all buffers together should take; exceeded only by connections with the smallest ones.
+    pub total: usize,
+}
+
+/// One connection gets this part of the memory that is left.
+const SHARE: usize = 32;
+
+/// A receive buffer is this part of the transmit buffer, within its limits: servers mostly send.
+const RX_PER_TX: usize = 4;
+
+/// Hands out buffers and knows how much is out.
+#[derive(Debug)]
+pub(crate) struct BufferBudget {
+    limits: BufferLimits,
+    used: usize,
+}
+
+impl BufferBudget {
+    pub(crate) fn new(limits: BufferLimits) -> Self {
+        Self { limits, used: 0 }
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// A closed socket with fresh buffers, and their size to give back with [`release`](Self::release).
+    pub(crate) fn socket(&mut self) -> (tcp::Socket<'static>, usize) {
+        let (rx, tx) = self.sizes();
+        self.used += rx + tx;
+        let [rx_buffer, tx_buffer] = [rx, tx].map(|len| tcp::SocketBuffer::new(vec![0; len]));
+        (tcp::Socket::new(rx_buffer, tx_buffer), rx + tx)
+    }
+
+    pub(crate) fn release(&mut self, len: usize) {
+        self.used -= len;
+    }
+
+    fn sizes(&self) -> (usize, usize) {
+        let limits = &self.limits;
+        let share = self.limits.total.saturating_sub(self.used) / SHARE;
+        let tx = power_of_two_below(share).clamp(limits.tx_min, limits.tx_max);
+        let rx = (tx / RX_PER_TX).clamp(limits.rx_min, limits.rx_max);
+        (rx, tx)
+    }
+}
+
+fn power_of_two_below(value: usize) -> usize {
+    if value == 0 { 0 } else { 1 << value.ilog2() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: BufferLimits = BufferLimits {
+        rx_min: 4 << 10,
+        rx_max: 64 << 10,
+        tx_min: 4 << 10,
+        tx_max: 1 << 20,
+        total: 16 << 20,
+    };
+
+    #[test]
+    fn the_first_is_rich_the_thousandth_is_poor() {
+        let mut budget = BufferBudget::new(LIMITS);
+        assert_eq!(budget.sizes(), (64 << 10, 512 << 10));
+        for _ in 0..1000 {
+            budget.socket();
+        }
+        assert_eq!(budget.sizes(), (4 << 10, 4 << 10));
+        assert!(budget.used() < LIMITS.total + 1000 * (8 << 10));
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_again() {
+        let mut budget = BufferBudget::new(LIMITS);
+        let (_, len) = budget.socket();
+        assert_eq!(budget.used(), len);
+        budget.release(len);
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,135 @@
+//! One TCP connection: smoltcp's socket, alone in its set, and what the demultiplexer knows of it.
+use crate::flow::Flow;
+use crate::listener::ListenerId;
+use crate::slab::SlabKey;
+use crate::tcp::TcpError;
+use crate::timer::Deadline;
+use crate::tombstone::Tombstone;
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{CongestionControl, Socket, State};
+use smoltcp::time::{Duration, Instant};
+
+/// Names a TCP connection. Never names another one later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId(pub(crate) SlabKey);
+
+/// How long a peer may be silent while we wait for its answer: to a SYN ...
+const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// ... to data (RFC 1122, 4.2.3.5 asks for at least 100 s) ...
+const DATA_PATIENCE: Duration = Duration::from_secs(120);
+/// ... and after the application has gone.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How far a connection is on its way to the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Half-open: the listener's backlog holds it under this number.
+    Backlog(ListenerId, u64),
+    /// Established, not accepted yet.
+    Queue,
+    /// The application has its name.
+    Application,
+    /// The application has let go of it.
+    Nobody,
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    pub(crate) flow: Flow,
+    /// Where the peer's last frame came from.
+    pub(crate) peer_mac: Option<[u8; 6]>,
+    pub(crate) owner: Owner,
+    /// Why it ended, if not by agreement.
+    pub(crate) failure: Option<TcpError>,
+    /// In the queue of connections to poll.
+    pub(crate) is_dirty: bool,
+    pub(crate) deadline: Deadline,
+    /// Since when we wait for the peer to say anything.
+    waiting_since: Option<Instant>,
+    pub(crate) last_sent: Option<Tombstone>,
+    /// Bytes of buffers on loan.
+    pub(crate) buffer_len: usize,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        mut socket: Socket<'static>,
+        buffer_len: usize,
+        flow: Flow,
+        owner: Owner,
+        congestion_control: CongestionControl,
+    ) -> Self {
+        // Servers write whole responses; holding back the last segment of one only adds latency.
+        socket.set_nagle_enabled(false);
+        socket.set_congestion_control(congestion_control);
+        let mut sockets = SocketSet::new(alloc::vec::Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        Self {
+            sockets,
+            handle,
+            flow,
+            peer_mac: None,
+            owner,
+            failure: None,
+            is_dirty: false,
+            deadline: Deadline::default(),
+            waiting_since: None,
+            last_sent: None,
+            buffer_len,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &Socket<'static> {
+        self.sockets.get(self.handle)
+    }
+
+    pub(crate) fn socket_mut(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    /// Whether smoltcp has nothing more to do for this connection.
+    pub(crate) fn is_finished(&self) -> bool {
+        let socket = self.socket();
+        match socket.state() {
+            State::Closed => socket.remote_endpoint().is_none(), // A reset is still to be sent else.
+            State::Listen => true,                               // Reset while half-open.
+            _ => false,
+        }
+    }
+
+    /// How long the peer may be silent now, if we wait for it.
+    fn patience(&self) -> Option<Duration> {
+        let socket = self.socket();
+        match socket.state() {
+            State::SynSent => Some(CONNECT_PATIENCE),
+            State::Closed | State::Listen | State::TimeWait | State::SynReceived => None,
+            _ if self.owner == Owner::Nobody => Some(ORPHAN_PATIENCE),
+            State::FinWait1 | State::Closing | State::LastAck => Some(DATA_PATIENCE),
+            _ => (socket.send_queue() > 0).then_some(DATA_PATIENCE),
+        }
+    }
+
+    /// The peer said something.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        if self.waiting_since.is_some() {
+            self.waiting_since = Some(now);
+        }
+    }
+
+    /// When our patience with the peer ends, if we wait for it.
+    pub(crate) fn patience_ends(&mut self, now: Instant) -> Option<Instant> {
+        let Some(patience) = self.patience() else {
+            self.waiting_since = None;
+            return None;
+        };
+        Some(*self.waiting_since.get_or_insert(now) + patience)
+    }
+
+    /// Ends the connection with a reset because of `failure`.
+    pub(crate) fn fail(&mut self, failure: TcpError) {
+        self.failure.get_or_insert(failure);
+        self.socket_mut().abort();
+    }
+}

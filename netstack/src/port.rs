@@ -1,0 +1,48 @@
+//! The border to whoever moves frames: a virtio ring, a TAP, a test link.
+
+/// Where the stack writes Ethernet frames, without a copy in between.
+pub trait FramePort {
+    /// A buffer for a frame of up to `len` bytes, or `None` if there is no room now; the stack then
+    /// keeps what it has to say and tries again in the next poll. Asking again without
+    /// [`commit`](Self::commit) gives the same room again, and where `len` bytes fitted, fewer fit.
+    fn buffer(&mut self, len: usize) -> Option<&mut [u8]>;
+
+    /// Sends the first `len` bytes of the buffer that was handed out last.
+    fn commit(&mut self, len: usize, meta: TxMeta);
+}
+
+/// What the device is to do to a frame before it goes on the wire. Offsets count from the start of
+/// the Ethernet header, as those of the virtio-net header do (virtio 1.2, 5.1.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TxMeta {
+    /// The checksum field holds the sum of the pseudo header only; the device completes it.
+    pub needs_csum: bool,
+    /// Where summing starts, bytes.
+    pub csum_start: u16,
+    /// Where the checksum lies, bytes from `csum_start`.
+    pub csum_offset: u16,
+    /// Payload bytes of each segment that the device is to cut the TCP payload into; 0 for none.
+    pub gso_size: u16,
+    /// Bytes of all headers, repeated in each segment; 0 without `gso_size`.
+    pub hdr_len: u16,
+}
+
+/// What the device says about a received frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RxMeta {
+    /// TCP and UDP checksums are known to be right, or are not filled in because the frame never
+    /// left the host.
+    pub csum_valid: bool,
+}
+
+/// A port without room, for work that is known to send nothing.
+#[derive(Debug)]
+pub(crate) struct ClosedPort;
+
+impl FramePort for ClosedPort {
+    fn buffer(&mut self, _len: usize) -> Option<&mut [u8]> {
+        None
+    }
+
+    fn commit(&mut self, _len: usize, _meta: TxMeta) {}
+}

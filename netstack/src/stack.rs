@@ -1,0 +1,383 @@
+//! The stack itself: its state, and the poll.
+use crate::any::AnyIp;
+use crate::arp::Neighbors;
+use crate::buffers::BufferBudget;
+use crate::config::{Addressing, Config, Lease};
+use crate::connection::{Connection, Owner};
+use crate::dhcp::DhcpClient;
+use crate::dns::Resolver;
+use crate::flow::{Flow, SeededMap, mix, seeded_map};
+use crate::link::{Link, LinkConfig};
+use crate::listener::Listeners;
+use crate::port::{ClosedPort, FramePort};
+use crate::slab::{Slab, SlabKey};
+use crate::tcp::TcpError;
+use crate::timer::TimerHeap;
+use crate::tombstone::Tombstones;
+use crate::udp::Udp;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+use core::task::{Context, Poll, Waker};
+use smoltcp::iface::{self, Interface};
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+
+/// Most rounds of egress for one connection before it is another's turn.
+const BURST_MAX: usize = 32;
+
+/// smoltcp said that a connection has something to do, and then did nothing: ask again later.
+const IDLE_RETRY: Duration = Duration::from_millis(1);
+
+/// What happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames received.
+    pub frames_received: u64,
+    /// Received frames that were malformed, not for us, or had a wrong checksum.
+    pub frames_dropped: u64,
+    /// Connections refused because there were too many.
+    pub connections_refused: u64,
+    /// Half-open connections dropped because the backlog was full or their time was over.
+    pub half_open_dropped: u64,
+}
+
+/// A TCP/IP stack on one Ethernet interface.
+pub struct Stack {
+    pub(crate) link: LinkConfig,
+    pub(crate) interface: Interface,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) dhcp: Option<DhcpClient>,
+    pub(crate) resolver: Resolver,
+    pub(crate) neighbors: Neighbors,
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) connections_max: usize,
+    pub(crate) flows: SeededMap<Flow, SlabKey>,
+    pub(crate) listeners: Listeners,
+    pub(crate) tombstones: Tombstones,
+    pub(crate) buffers: BufferBudget,
+    pub(crate) timers: TimerHeap,
+    /// Connections with something to send or to find out.
+    pub(crate) dirty: VecDeque<SlabKey>,
+    pub(crate) udp: Udp,
+    pub(crate) any: Option<AnyIp>,
+    pub(crate) counters: Counters,
+    configured_wakers: Vec<Waker>,
+    /// The last poll ended because the port was full.
+    is_blocked: bool,
+    seed: u64,
+    draws: u64,
+}
+
+impl core::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Stack")
+            .field("lease", &self.lease)
+            .field("connections", &self.connections.len())
+            .field("tombstones", &self.tombstones.len())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the poll of one connection ended.
+enum Pumped {
+    /// It has nothing to do until its deadline, which is known to the timers.
+    Idle(Option<Instant>),
+    /// It has more to send, and has had its share.
+    Again,
+    /// The port is full.
+    Blocked,
+    /// The peer's Ethernet address is not known yet.
+    Unresolved,
+    /// There is no way to the peer.
+    Unreachable,
+}
+
+impl Stack {
+    /// A stack that knows nobody yet.
+    #[must_use]
+    pub fn new(config: Config, now: Instant) -> Self {
+        let seed = config.seed;
+        let link = LinkConfig { mac: config.mac, mtu: config.mtu, offloads: config.offloads };
+        let mut stack = Self {
+            link,
+            interface: interface(&link, seed, config.any_ip, now),
+            lease: None,
+            dhcp: None,
+            resolver: Resolver::new(),
+            neighbors: Neighbors::new(mix(seed, 1)),
+            connections: Slab::new(),
+            connections_max: config.connections_max,
+            flows: seeded_map(mix(seed, 2)),
+            listeners: Listeners::new(mix(seed, 3)),
+            tombstones: Tombstones::new(mix(seed, 4)),
+            buffers: BufferBudget::new(config.buffers),
+            timers: TimerHeap::default(),
+            dirty: VecDeque::new(),
+            udp: Udp::new(mix(seed, 5)),
+            any: config.any_ip.then(|| AnyIp::new(mix(seed, 6))),
+            counters: Counters::default(),
+            configured_wakers: Vec::new(),
+            is_blocked: false,
+            seed,
+            draws: 0,
+        };
+        match config.addressing {
+            Addressing::Static(lease) => stack.configure(Some(lease)),
+            Addressing::Dhcp => stack.dhcp = Some(DhcpClient::new(now)),
+        }
+        stack
+    }
+
+    /// The interface's addresses, once it has them.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        self.lease
+    }
+
+    /// Waits until the interface has an address.
+    pub fn poll_configured(&mut self, cx: &mut Context<'_>) -> Poll<Lease> {
+        if let Some(lease) = self.lease {
+            return Poll::Ready(lease);
+        }
+        self.configured_wakers.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Number of TCP connections, half-open ones included.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Bytes that the buffers of TCP connections take.
+    #[must_use]
+    pub fn buffers_used(&self) -> usize {
+        self.buffers.used()
+    }
+
+    /// Sends what there is to send and lets time pass. Returns `true` if the port was full: call
+    /// again when it has room.
+    pub fn poll(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
+        self.expire(now);
+        self.poll_dhcp(now);
+        self.is_blocked = !self.send_all(now, port);
+        self.is_blocked
+    }
+
+    /// When to call [`poll`](Self::poll) next, even if nothing happens until then.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.is_blocked && self.has_output() {
+            return Some(Instant::ZERO);
+        }
+        let dhcp = self.dhcp.as_ref().map(DhcpClient::next_deadline);
+        let deadlines = [
+            self.timers.next(),
+            self.listeners.next_deadline(),
+            self.neighbors.next_deadline(),
+            self.resolver.next_deadline(),
+            dhcp,
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn has_output(&self) -> bool {
+        let is_any = self.any.as_ref().is_some_and(AnyIp::has_output);
+        !self.dirty.is_empty() || self.udp.has_output() || is_any
+    }
+
+    /// Ends what has waited too long, and finds the connections that are due.
+    fn expire(&mut self, now: Instant) {
+        self.tombstones.expire(now);
+        while let Some(key) = self.listeners.expired(now) {
+            self.counters.half_open_dropped += 1;
+            self.remove_connection(key);
+        }
+        while let Some((at, key)) = self.timers.pop(now) {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            if self.timers.is_due(key, &mut connection.deadline, at, now) {
+                self.mark_dirty(key);
+            }
+        }
+        while let Some(waiting) = self.neighbors.give_up(now) {
+            for key in waiting {
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.fail(TcpError::Unreachable);
+                    self.mark_dirty(key);
+                }
+            }
+        }
+    }
+
+    /// Whether everything found room.
+    fn send_all(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
+        self.send_arp_requests(now, port)
+            && self.send_refusals(now, port)
+            && self.send_datagrams(now, port)
+            && self.send_queries(now, port)
+            && self.pump_all(now, port)
+            // Connections and datagrams may have asked for addresses just now.
+            && self.send_arp_requests(now, port)
+    }
+
+    fn pump_all(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
+        for _ in 0..self.dirty.len() {
+            let Some(key) = self.dirty.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.is_dirty = false;
+            match self.pump(key, now, port) {
+                Pumped::Idle(due) => self.settle(key, due, now),
+                Pumped::Again => self.mark_dirty(key),
+                Pumped::Blocked => {
+                    self.mark_dirty(key);
+                    return false;
+                }
+                Pumped::Unresolved => {}
+                Pumped::Unreachable => self.give_up(key),
+            }
+        }
+        true
+    }
+
+    /// Lets one connection send what it has, and notes when it has more to do.
+    fn pump(&mut self, key: SlabKey, now: Instant, port: &mut dyn FramePort) -> Pumped {
+        let destination = match self.connection_mac(key, now) {
+            Resolution::Known(mac) => mac,
+            Resolution::Pending => return Pumped::Unresolved,
+            Resolution::Unreachable => return Pumped::Unreachable,
+        };
+        let Some(connection) = self.connections.get_mut(key) else { return Pumped::Idle(None) };
+        let patience_ends = connection.patience_ends(now);
+        if patience_ends.is_some_and(|at| at <= now) {
+            connection.fail(TcpError::TimedOut);
+        }
+        let mut has_sent = false;
+        for _ in 0..BURST_MAX {
+            let due = self.interface.poll_at(now, &connection.sockets);
+            if due.is_none_or(|at| at > now) {
+                let due = [due, patience_ends].into_iter().flatten().min();
+                self.timers.set(key, &mut connection.deadline, due);
+                return Pumped::Idle(due);
+            }
+            let room = self.link.frame_len_max(connection.socket().send_queue());
+            let mut link = Link::sending(&self.link, port, destination, room);
+            self.interface.poll_egress(now, &mut link, &mut connection.sockets);
+            connection.last_sent = link.last_sent.or(connection.last_sent);
+            has_sent = link.last_sent.is_some();
+            if link.is_full {
+                return Pumped::Blocked;
+            }
+        }
+        if has_sent {
+            return Pumped::Again;
+        }
+        let due = Some(now + IDLE_RETRY);
+        self.timers.set(key, &mut connection.deadline, due);
+        Pumped::Idle(due)
+    }
+
+    /// The Ethernet address to send a connection's packets to; starts to look for it if need be.
+    fn connection_mac(&mut self, key: SlabKey, now: Instant) -> Resolution {
+        let Some(connection) = self.connections.get(key) else { return Resolution::Unreachable };
+        if let Some(mac) = connection.peer_mac {
+            return Resolution::Known(mac);
+        }
+        let has_failed = connection.failure.is_some();
+        let IpAddress::Ipv4(remote) = connection.flow.remote.addr else {
+            return Resolution::Unreachable;
+        };
+        match self.resolve_mac(remote, Some(key), now) {
+            // It never got an answer, so nobody waits for the reset that it would send now.
+            Resolution::Pending if has_failed => Resolution::Unreachable,
+            resolution => resolution,
+        }
+    }
+
+    /// Ends a connection whose peer cannot be sent anything, not even a reset.
+    fn give_up(&mut self, key: SlabKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.fail(TcpError::Unreachable);
+        if connection.owner != Owner::Application {
+            self.remove_connection(key);
+        }
+    }
+
+    /// Where to send packets for `destination`.
+    pub(crate) fn resolve_mac(
+        &mut self,
+        destination: Ipv4Addr,
+        waiting: Option<SlabKey>,
+        now: Instant,
+    ) -> Resolution {
+        if destination.is_broadcast() || self.lease.is_some_and(|l| l.is_broadcast(destination)) {
+            return Resolution::Known(crate::arp::BROADCAST);
+        }
+        let Some(hop) = self.lease.and_then(|l| l.next_hop(destination)) else {
+            return Resolution::Unreachable;
+        };
+        if let Some(mac) = self.neighbors.lookup(hop, now) {
+            return Resolution::Known(mac);
+        }
+        if self.neighbors.request(hop, waiting, now) {
+            Resolution::Pending
+        } else {
+            Resolution::Unreachable
+        }
+    }
+
+    /// Takes addresses into use, or loses them. An address that no machine can have counts as none.
+    pub(crate) fn configure(&mut self, lease: Option<Lease>) {
+        let lease = lease.filter(|l| is_unicast(l.address) && !l.is_broadcast(l.address));
+        self.lease = lease;
+        self.interface.update_ip_addrs(|addresses| {
+            addresses.clear();
+            if let Some(lease) = lease {
+                let cidr = IpCidr::new(lease.address.into(), lease.prefix_len.min(32));
+                let _room_for_one = addresses.push(cidr);
+            }
+        });
+        self.resolver.set_server(lease.and_then(|l| l.dns));
+        if lease.is_some() {
+            for waker in self.configured_wakers.drain(..) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// A fresh pseudo-random number.
+    pub(crate) fn random(&mut self) -> u64 {
+        self.draws += 1;
+        mix(self.seed, self.draws ^ (1 << 63))
+    }
+}
+
+/// What is known about the way to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    Known([u8; 6]),
+    Pending,
+    Unreachable,
+}
+
+fn interface(link: &LinkConfig, seed: u64, any_ip: bool, now: Instant) -> Interface {
+    let mut config = iface::Config::new(HardwareAddress::Ip);
+    config.random_seed = mix(seed, 7);
+    let mut closed = ClosedPort;
+    let mut device = Link::sending(link, &mut closed, [0; 6], 0);
+    let mut interface = Interface::new(config, &mut device, now);
+    interface.set_any_ip(any_ip);
+    interface
+}
+
+/// Whether `address` can be that of one machine.
+pub(crate) fn is_unicast(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
+}
