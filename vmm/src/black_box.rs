@@ -85,7 +85,8 @@ impl BlackBox {
     /// The guest made a hypercall.
     pub fn beat(&self) {
         // One writer; the supervisor only looks whether the number moves.
-        self.heartbeat.store(self.heartbeat.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.heartbeat
+            .store(self.heartbeat.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// The number of hypercalls so far.

@@ -31,7 +31,8 @@ pub(super) fn find(image: &Path) -> Result<PathBuf, FindError> {
     let program = std::env::current_exe().unwrap_or_default();
     let folder = program.parent().unwrap_or(Path::new(".")).join(FOLDER);
     let bundled = folder.join(image);
-    [bundled, image.to_owned()].into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        FindError::NoName { name: image.display().to_string(), folder }
-    })
+    [bundled, image.to_owned()]
+        .into_iter()
+        .find(|path| path.is_file())
+        .ok_or_else(|| FindError::NoName { name: image.display().to_string(), folder })
 }

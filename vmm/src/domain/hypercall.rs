@@ -122,8 +122,7 @@ impl Domain {
         let advice = rustix::mm::Advice::LinuxDontNeed;
         // SAFETY: plain guest RAM: the host keeps no reference into it, and zeroes are a content as
         // good as any that the guest could write itself.
-        let released =
-            unsafe { rustix::mm::madvise((RAM_BASE + offset) as *mut _, len, advice) };
+        let released = unsafe { rustix::mm::madvise((RAM_BASE + offset) as *mut _, len, advice) };
         released.map(|()| 0).map_err(|_| Error::InvalidArgument)
     }
 
@@ -131,8 +130,7 @@ impl Domain {
         if len > ENTROPY_LEN_MAX {
             return Err(Error::InvalidArgument);
         }
-        let offset =
-            self.space.check(address, len, Access::can_write).ok_or(Error::BadAddress)?;
+        let offset = self.space.check(address, len, Access::can_write).ok_or(Error::BadAddress)?;
         let mut buffer = [0; ENTROPY_LEN_MAX as usize];
         let bytes = usize::try_from(len).ok().and_then(|len| buffer.get_mut(..len));
         let bytes = bytes.ok_or(Error::InvalidArgument)?;
@@ -142,12 +140,7 @@ impl Domain {
     }
 
     /// Copies `len` bytes of the guest's, at most the buffer's length, into the buffer.
-    fn copy_in<'a>(
-        &self,
-        address: u64,
-        len: u64,
-        buffer: &'a mut [u8],
-    ) -> Result<&'a [u8], Error> {
+    fn copy_in<'a>(&self, address: u64, len: u64, buffer: &'a mut [u8]) -> Result<&'a [u8], Error> {
         let offset = self.space.check(address, len, Access::can_read).ok_or(Error::BadAddress)?;
         let bytes = usize::try_from(len).ok().and_then(|len| buffer.get_mut(..len));
         let bytes = bytes.ok_or(Error::InvalidArgument)?;

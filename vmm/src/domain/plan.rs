@@ -126,11 +126,8 @@ impl Plan {
         let mut host_pages = HostPages::new(self.config.len()).map_err(BuildError::Map)?;
         host_pages.write(START_INFO, self.start_info.as_bytes());
         host_pages.write(CONFIG, &self.config);
-        let slot = |device: Box<dyn Device>| Slot {
-            entry: device.entry(),
-            device,
-            attached: false,
-        };
+        let slot =
+            |device: Box<dyn Device>| Slot { entry: device.entry(), device, attached: false };
         Ok(Domain {
             ram,
             space: self.space,

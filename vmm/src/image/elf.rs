@@ -26,10 +26,7 @@ struct Table {
 }
 
 impl Header {
-    pub(super) fn read(
-        source: &(impl Source + ?Sized),
-        file_len: u64,
-    ) -> Result<Self, ImageError> {
+    pub(super) fn read(source: &(impl Source + ?Sized), file_len: u64) -> Result<Self, ImageError> {
         let bytes = read_bytes(source, file_len, 0, size_of::<FileHeader64<LE>>())
             .map_err(|e| if matches!(e, ImageError::Truncated) { ImageError::NotElf } else { e })?;
         let header: &FileHeader64<LE> = first(&bytes)?;
@@ -65,12 +62,7 @@ impl Header {
 }
 
 impl Table {
-    fn new<T>(
-        offset: u64,
-        count: u16,
-        entry_len: u16,
-        count_max: u16,
-    ) -> Result<Self, ImageError> {
+    fn new<T>(offset: u64, count: u16, entry_len: u16, count_max: u16) -> Result<Self, ImageError> {
         let sane = count == 0 || usize::from(entry_len) == size_of::<T>();
         if sane && count <= count_max {
             Ok(Self { offset, count })

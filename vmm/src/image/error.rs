@@ -46,7 +46,8 @@ pub enum ImageError {
     /// Below the image base or beyond the largest RAM.
     #[error(
         "segment {segment} of the image lies outside the addresses that images may use \
-         (from {:#x})", paravane_abi::layout::IMAGE_BASE
+         (from {:#x})",
+        paravane_abi::layout::IMAGE_BASE
     )]
     OutOfRange {
         /// Index of the program header.

@@ -11,7 +11,7 @@ pub(crate) mod tests;
 
 use crate::access::Access;
 use object::LittleEndian as LE;
-use object::elf::{ProgramHeader64, PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, PT_TLS};
+use object::elf::{PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, PT_TLS, ProgramHeader64};
 use paravane_abi::layout::{IMAGE_BASE, PAGE_SIZE, RAM_BASE, RAM_SIZE_MAX};
 use paravane_abi::manifest::Manifest;
 use std::ops::Range;
@@ -63,8 +63,8 @@ impl Segment {
                 .ok_or(ImageError::WritableAndExecutable { segment: index })?,
         };
         let end = segment.address.checked_add(segment.memory_len);
-        let in_range = segment.address >= IMAGE_BASE
-            && end.is_some_and(|end| end <= RAM_BASE + RAM_SIZE_MAX);
+        let in_range =
+            segment.address >= IMAGE_BASE && end.is_some_and(|end| end <= RAM_BASE + RAM_SIZE_MAX);
         if !in_range {
             return Err(ImageError::OutOfRange { segment: index });
         }
@@ -123,7 +123,10 @@ impl Image {
     }
 }
 
-fn load_segments(headers: &[ProgramHeader64<LE>], file_len: u64) -> Result<Vec<Segment>, ImageError> {
+fn load_segments(
+    headers: &[ProgramHeader64<LE>],
+    file_len: u64,
+) -> Result<Vec<Segment>, ImageError> {
     let mut segments = Vec::new();
     for (index, header) in headers.iter().enumerate() {
         match header.p_type.get(LE) {
@@ -136,9 +139,8 @@ fn load_segments(headers: &[ProgramHeader64<LE>], file_len: u64) -> Result<Vec<S
         return Err(ImageError::NoSegments);
     }
     segments.sort_by_key(|s| s.address);
-    let in_file = |s: &Segment| {
-        s.file_offset.checked_add(s.file_len).is_some_and(|end| end <= file_len)
-    };
+    let in_file =
+        |s: &Segment| s.file_offset.checked_add(s.file_len).is_some_and(|end| end <= file_len);
     if !segments.iter().all(in_file) {
         return Err(ImageError::Truncated);
     }

@@ -1,2 +1,3 @@
 //! The host's ends of guest networks.
 pub mod tap;
+pub mod user;

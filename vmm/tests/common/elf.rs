@@ -1,5 +1,9 @@
 //! Builds images byte by byte.
-#![allow(unreachable_pub, dead_code, reason = "compiled into several test crates, each using its part")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "compiled into several test crates, each using its part"
+)]
 use paravane_abi::layout::IMAGE_BASE;
 use paravane_abi::manifest::{Manifest, ManifestNote};
 use zerocopy::IntoBytes;

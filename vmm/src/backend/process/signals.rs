@@ -30,11 +30,8 @@ const PAGE_FAULT: u8 = 14;
 /// Installs the handlers, on a stack of their own: the guest's may be anything.
 pub(super) fn install() -> io::Result<()> {
     let stack = Box::leak(vec![0_u8; STACK_LEN].into_boxed_slice());
-    let stack = libc::stack_t {
-        ss_sp: stack.as_mut_ptr().cast(),
-        ss_flags: 0,
-        ss_size: stack.len(),
-    };
+    let stack =
+        libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
     // SAFETY: the stack is leaked: it outlives every handler.
     check(unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) })?;
     for signal in SIGNALS {

@@ -80,7 +80,6 @@ struct Results {
 }
 
 fn run(queue: &Receiver<Job>, storage: &dyn Storage, mut results: Results) {
-    block_signals();
     for mut job in queue {
         let result = match perform(&mut job, storage) {
             Ok(()) => Status::Ok,
@@ -118,14 +117,4 @@ fn event_descriptor() -> io::Result<File> {
     }
     // SAFETY: the descriptor was just made and belongs to nobody else.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
-}
-
-/// Leaves all signals to the thread that runs the guest: they are about the guest.
-fn block_signals() {
-    // SAFETY: the set is initialised by sigfillset before it is used; the old mask is not asked for.
-    unsafe {
-        let mut all = mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
-    }
 }
