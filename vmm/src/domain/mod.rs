@@ -36,6 +36,8 @@ pub struct Domain {
     black_box: &'static BlackBox,
     /// Readable once a stop is requested.
     stop: OwnedFd,
+    /// Whether the guest was told of the stop. It sleeps as usual from then on.
+    stop_told: bool,
     /// Scratch space of `WAIT`.
     interests: Vec<libc::pollfd>,
 }

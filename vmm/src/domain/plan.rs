@@ -138,6 +138,7 @@ impl Plan {
             console: Console::default(),
             black_box,
             stop,
+            stop_told: false,
             interests: Vec::new(),
         })
     }

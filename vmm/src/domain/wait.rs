@@ -10,17 +10,20 @@ impl Domain {
     pub(super) fn wait(&mut self, deadline_ns: u64) -> Result<u64, Stop> {
         loop {
             let events = self.poll_devices()?;
+            let stop = self.black_box.is_stop_requested();
+            let is_news = events != 0 || (stop && !self.stop_told);
             let now_ns = self.clock.now_ns();
-            if events != 0 || deadline_ns <= now_ns {
+            if is_news || deadline_ns <= now_ns {
+                self.stop_told = stop;
                 self.clock.refresh(self.host_pages.time_page());
-                return Ok(events);
+                return Ok(if stop { events | EVENT_STOP } else { events });
             }
             self.sleep(deadline_ns - now_ns);
         }
     }
 
     fn poll_devices(&mut self) -> Result<u64, Stop> {
-        let mut events = if self.black_box.is_stop_requested() { EVENT_STOP } else { 0 };
+        let mut events = 0;
         for (index, slot) in self.devices.iter_mut().enumerate().filter(|(_, s)| s.attached) {
             if slot.device.poll(&self.ram)? {
                 events |= 1 << index;
@@ -29,12 +32,14 @@ impl Domain {
         Ok(events)
     }
 
-    /// Sleeps until a device's descriptor is ready, a stop is requested, or `timeout_ns` is over. Wakes
-    /// up early for any reason; the caller looks again.
+    /// Sleeps until a device's descriptor is ready, a stop is requested that the guest does not know of,
+    /// or `timeout_ns` is over. Wakes up early for any reason; the caller looks again.
     fn sleep(&mut self, timeout_ns: u64) {
-        let stop = libc::pollfd { fd: self.stop.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         self.interests.clear();
-        self.interests.push(stop);
+        if !self.stop_told {
+            let fd = self.stop.as_raw_fd();
+            self.interests.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        }
         for slot in self.devices.iter().filter(|s| s.attached) {
             slot.device.interests(&mut self.interests);
         }
