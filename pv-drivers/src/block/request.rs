@@ -128,14 +128,15 @@ pub(super) type Outcome<D> = Result<Option<DmaBuffer<D>>, BlockError>;
 /// Takes a finished chain apart.
 pub(super) fn finish<D: Dma>(chain: Chain<D>, written: u32) -> (Option<Control<D>>, Outcome<D>) {
     let is_all = u64::from(written) == chain.writable_len();
-    let [header, written_from] = chain.readable.map(|s| s.map(Segment::into_buffer));
+    let [header, sent] = chain.readable.map(|s| s.map(Segment::into_buffer));
     let [first, second] = chain.writable.map(|s| s.map(Segment::into_buffer));
     // A read has its data in front of the status; everything else has only the status.
     let (status, read) = if second.is_some() { (second, first) } else { (first, None) };
     let code = status.as_ref().map_or(STATUS_NONE, |status| status[0]);
+    let is_write = header.as_ref().is_some_and(|header| header[..4] == TYPE_OUT.to_le_bytes());
     let result = match code {
         // Bytes beyond the used length are not to be relied on (2.7.8.2), the status among them.
-        STATUS_OK if is_all => Ok(read.or(written_from)),
+        STATUS_OK if is_all => Ok(read.or(sent.filter(|_| is_write))),
         STATUS_UNSUPPORTED => Err(BlockError::Unsupported),
         _ => Err(BlockError::Io),
     };

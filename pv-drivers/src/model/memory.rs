@@ -60,17 +60,21 @@ impl Arena {
         self.0.limit.set(Some(bytes));
     }
 
+    /// Whether the bytes are altogether in one allocation.
+    fn is_live(&self, address: u64, len: usize) -> bool {
+        let live = self.0.live.borrow();
+        live.range(..=address).next_back().is_some_and(|(base, size)| {
+            usize::try_from(address - base).is_ok_and(|offset| offset + len <= *size)
+        })
+    }
+
     /// The memory at a device address.
     ///
     /// # Panics
-    /// If the bytes are not altogether in one allocation: a driver has led its device astray.
+    /// If the bytes are not live: a driver has led its device astray.
     fn translate(&self, address: u64, len: usize) -> *mut u8 {
-        let live = self.0.live.borrow();
-        let found = live.range(..=address).next_back();
-        let inside = found.is_some_and(|(base, size)| {
-            usize::try_from(address - base).is_ok_and(|offset| offset + len <= *size)
-        });
-        assert!(inside, "{len} bytes at device address {address:#x} are not allocated");
+        let is_live = self.is_live(address, len);
+        assert!(is_live, "{len} bytes at device address {address:#x} are not allocated");
         let address = usize::try_from(address - DMA_OFFSET).expect("64 bits");
         core::ptr::with_exposed_provenance_mut(address)
     }
@@ -96,6 +100,13 @@ impl Arena {
         let memory = self.translate(address, bytes.len());
         // SAFETY: as in `read`.
         unsafe { memory.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    }
+
+    /// Writes as a hostile device does, which may have no right to: not if the memory was freed.
+    pub fn write_if_live(&self, address: u64, bytes: &[u8]) {
+        if self.is_live(address, bytes.len()) {
+            self.write(address, bytes);
+        }
     }
 
     /// A device's view of ring memory whose first byte is at device address `base`.
