@@ -21,6 +21,7 @@ pub mod fiber;
 mod hypercall;
 mod logger;
 pub mod memory;
+pub mod net;
 pub mod panic;
 mod start;
 mod state;

@@ -1,5 +1,5 @@
 //! The kernel's state: one value, reached through [`kernel`].
-use crate::{block, console, entropy, executor, fiber, hypercall, memory, start, stop, time};
+use crate::{block, console, entropy, executor, fiber, hypercall, memory, net, start, stop, time};
 
 /// All state of the kernel, a part for each module. The parts are cells that hand out no reference
 /// across a call into foreign code; a module that breaks this rule panics in its `RefCell` instead of
@@ -16,6 +16,7 @@ pub(crate) struct Kernel {
     pub(crate) entropy: entropy::State,
     pub(crate) stop: stop::State,
     pub(crate) block: block::State,
+    pub(crate) net: net::State,
 }
 
 impl Kernel {
@@ -32,6 +33,7 @@ impl Kernel {
             entropy: entropy::State::new(),
             stop: stop::State::new(),
             block: block::State::new(),
+            net: net::State::new(),
         }
     }
 }

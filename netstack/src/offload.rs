@@ -6,7 +6,7 @@ use smoltcp::wire::{EthernetFrame, IpAddress, IpProtocol, Ipv4Packet, TcpPacket,
 pub(crate) const ETHERNET_LEN: usize = EthernetFrame::<&[u8]>::header_len();
 
 /// Offset of the checksum in a TCP header (RFC 9293, 3.1).
-const TCP_CHECKSUM: usize = 16;
+const TCP_CHECKSUM: u16 = 16;
 
 /// Smallest TCP header, bytes.
 const TCP_LEN: usize = 20;
@@ -18,13 +18,14 @@ pub(crate) fn defer_to_device(packet: &mut [u8], gso_size: u16) -> TxMeta {
     let Some(tcp_start) = tcp_header(packet) else { return TxMeta::default() };
     let (ip, tcp) = packet.split_at_mut(tcp_start);
     let sum = pseudo_header_sum(ip, tcp.len());
-    tcp[TCP_CHECKSUM..TCP_CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+    let checksum = usize::from(TCP_CHECKSUM);
+    tcp[checksum..checksum + 2].copy_from_slice(&sum.to_be_bytes());
     let tcp_len = usize::from(tcp[12] >> 4) * 4;
     let offset = |len: usize| u16::try_from(ETHERNET_LEN + len).unwrap_or(u16::MAX);
     TxMeta {
         needs_csum: true,
         csum_start: offset(tcp_start),
-        csum_offset: TCP_CHECKSUM as u16,
+        csum_offset: TCP_CHECKSUM,
         gso_size,
         hdr_len: if gso_size == 0 { 0 } else { offset(tcp_start + tcp_len) },
     }
@@ -43,10 +44,12 @@ fn pseudo_header_sum(ip: &[u8], tcp_len: usize) -> u16 {
     let word = |at: usize| u64::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
     let addresses: u64 = (12..20).step_by(2).map(word).sum();
     let mut sum = addresses + u64::from(u8::from(IpProtocol::Tcp)) + tcp_len as u64;
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
+    loop {
+        match u16::try_from(sum) {
+            Ok(folded) => return folded,
+            Err(_) => sum = (sum & 0xffff) + (sum >> 16),
+        }
     }
-    sum as u16
 }
 
 /// Whether the TCP or UDP checksum of a received packet is right. `payload` is that of the IP packet.

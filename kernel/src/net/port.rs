@@ -1,0 +1,63 @@
+//! The transmit queue of the driver, as the stack writes to it.
+use super::interface::Driver;
+use crate::device::HeapDma;
+use paravane_netstack::{FramePort, TxMeta};
+use paravane_pv_drivers::net::{Checksum, FrameMeta, Segmentation, TxBuffer};
+
+/// Longest frame that gets a small buffer: what the driver keeps in its 2 KiB ones.
+const SMALL_LEN: usize = 2036;
+/// Longest frame: an IPv4 packet of 65535 bytes in Ethernet.
+const LARGE_LEN: usize = 14 + 65_535;
+
+/// Buffers that the driver gave out and that nothing was written to yet, small and large.
+pub(super) type Reserve = [Option<TxBuffer<HeapDma>>; 2];
+
+/// A driver's transmit queue while the stack has something to say.
+pub(super) struct TxPort<'a> {
+    driver: &'a mut Driver,
+    reserve: &'a mut Reserve,
+    /// Which buffer of the reserve was handed out last.
+    current: usize,
+}
+
+impl<'a> TxPort<'a> {
+    pub(super) fn new(driver: &'a mut Driver, reserve: &'a mut Reserve) -> Self {
+        Self { driver, reserve, current: 0 }
+    }
+
+    /// Makes sure of a buffer of the class. Whether there is one.
+    fn reserve(&mut self, class: usize) -> bool {
+        if self.reserve[class].is_none() {
+            self.reserve[class] = self.driver.transmit_buffer([SMALL_LEN, LARGE_LEN][class]);
+        }
+        self.reserve[class].is_some()
+    }
+}
+
+impl FramePort for TxPort<'_> {
+    fn buffer(&mut self, len: usize) -> Option<&mut [u8]> {
+        let class = usize::from(len > SMALL_LEN);
+        // A large buffer in reserve takes a small frame if need be: room once offered stays.
+        self.current = if self.reserve(class) { class } else { 1 };
+        self.reserve[self.current].as_deref_mut()
+    }
+
+    fn commit(&mut self, len: usize, meta: TxMeta) {
+        let Some(mut buffer) = self.reserve[self.current].take() else { return };
+        buffer.truncate(len);
+        // The stack asks only for what was negotiated, and for one buffer at a time; a frame that the
+        // driver drops all the same is lost like one on the wire.
+        let _ = self.driver.commit(buffer, frame_meta(meta));
+    }
+}
+
+fn frame_meta(meta: TxMeta) -> FrameMeta {
+    let checksum = if meta.needs_csum {
+        Checksum::Partial { start: meta.csum_start, offset: meta.csum_offset }
+    } else {
+        Checksum::Complete
+    };
+    let segmentation = (meta.gso_size > 0)
+        .then_some(Segmentation { segment_size: meta.gso_size, header_len: meta.hdr_len });
+    FrameMeta { checksum, segmentation }
+}
