@@ -1,0 +1,4 @@
+//! Links the guest as an image.
+fn main() {
+    paravane_link::image();
+}
