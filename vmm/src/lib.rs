@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod domain;
 pub mod ending;
 pub mod image;
+pub mod jail;
 pub mod memory;
 pub mod net;
 pub mod report;

@@ -5,8 +5,10 @@ use crate::black_box::BlackBox;
 use crate::domain::clock::Sample;
 use crate::domain::{Plan, backtrace};
 use crate::ending::{Cause, Ending, Registers};
+use crate::jail;
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// All that the domain process takes along.
@@ -52,10 +54,12 @@ impl Child {
         kept.extend([libc::STDOUT_FILENO, libc::STDERR_FILENO, self.stop.as_raw_fd()]);
         close_all_but(kept).map_err(text("descriptors cannot be closed"))?;
         let built = self.plan.build(self.black_box, self.stop, self.early);
-        let mut domain = built.map_err(|e| e.to_string())?;
+        // Never torn down: the process ends, and the jail does not allow it to tidy up.
+        let mut domain = ManuallyDrop::new(built.map_err(|e| e.to_string())?);
         signals::without_signals(|| domain.start_devices())
             .map_err(text("a device cannot be started"))?;
         self.backend.prepare(&mut domain).map_err(|e| e.to_string())?;
+        jail::confine_domain(self.backend.system_calls()).map_err(|e| e.to_string())?;
         let ending = self.backend.run(&mut domain);
         let registers = match &ending {
             Ending::Exit { .. } => Registers::default(),

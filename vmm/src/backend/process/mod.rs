@@ -84,6 +84,7 @@ impl Backend for Process {
         GATE.run.store(run_pointer, Ordering::Release);
         // SAFETY: the domain is built, its gate points to `run`, and `prepare` installed the handlers.
         unsafe { gate::enter_guest(entry, stack, START_INFO) };
+        GATE.run.store(std::ptr::null_mut(), Ordering::Release);
         // SAFETY: `run` lives in this frame; the guest, the other user of the pointer, was left.
         let ending = unsafe { (*run_pointer).ending.take() };
         ending.unwrap_or_else(|| {
