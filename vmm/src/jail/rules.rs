@@ -101,7 +101,8 @@ const SUPERVISOR: [c_long; 47] = [
 /// What a domain process may do, and the backend's `more`.
 pub(super) fn domain(more: &[c_long]) -> Vec<Rule> {
     // Narrows the offloads that a TAP hands to the guest, when the guest attaches its network device.
-    let tap = Rule { test: Some(Test::is(1, low_half(libc::TUNSETOFFLOAD))), ..plain(libc::SYS_ioctl) };
+    let tap =
+        Rule { test: Some(Test::is(1, low_half(libc::TUNSETOFFLOAD))), ..plain(libc::SYS_ioctl) };
     let calls = DOMAIN.iter().chain(&MEMORY).chain(more).copied().map(plain);
     calls.chain(mappings()).chain([tap, abort()]).collect()
 }
