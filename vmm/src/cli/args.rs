@@ -1,7 +1,9 @@
 //! Flags.
-use super::{Status, size};
+use super::{Status, disks, net, size};
+use crate::net::user::Publish;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// Exit statuses, shown by `--help`.
@@ -47,6 +49,10 @@ pub(super) struct Run {
     /// Memory of the guest
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size::parse)]
     pub(super) memory: u64,
+    #[command(flatten)]
+    pub(super) network: Network,
+    #[command(flatten)]
+    pub(super) storage: Storage,
     /// File handed to the guest as its configuration
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -56,6 +62,41 @@ pub(super) struct Run {
     /// Arguments of the guest
     #[arg(last = true, value_name = "ARGS")]
     pub(super) arguments: Vec<String>,
+}
+
+/// The guest's network.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(super) struct Network {
+    /// Network of the guest: user (needs no privileges), tap, tap=INTERFACE or none
+    ///
+    /// Without this flag, images that know a network device get user.
+    #[arg(long, value_name = "NETWORK")]
+    pub(super) net: Option<net::Choice>,
+    /// Port of the host that leads to the guest, with --net user; can be given several times
+    ///
+    /// With --site, 127.0.0.1:8080:80 unless something else is given.
+    #[arg(long, value_name = "[ADDR:]HOST:GUEST[/udp]")]
+    pub(super) publish: Vec<Publish>,
+    /// Address of the guest with the length of its network's prefix [default: 10.0.2.15/24; DHCP on
+    /// an existing TAP interface]
+    #[arg(long, value_name = "CIDR")]
+    pub(super) ip: Option<net::Cidr>,
+    /// Gateway of the guest; on a TAP interface that is created, the address of the host's side
+    #[arg(long, value_name = "IP")]
+    pub(super) gateway: Option<Ipv4Addr>,
+}
+
+/// The guest's block devices.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Storage")]
+pub(super) struct Storage {
+    /// Directory or tar file with the site to serve
+    #[arg(long, value_name = "PATH")]
+    pub(super) site: Option<PathBuf>,
+    /// File or block device that the guest uses as a disk; can be given several times
+    #[arg(long, value_name = "PATH[,ro]")]
+    pub(super) disk: Vec<disks::Disk>,
 }
 
 /// Values of `--backend`.
@@ -95,8 +136,10 @@ pub(super) fn explain(error: &clap::Error) -> Status {
         let _ = error.print();
         return Status::OK;
     }
+    // The first paragraph says what is wrong; tips and usage follow.
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let words = text.split("\n\n").next().unwrap_or_default().split_whitespace();
+    let line = words.collect::<Vec<_>>().join(" ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
     super::fail(Status::USAGE, &format!("{line} (see paravane --help)"))
 }

@@ -1,6 +1,8 @@
 //! The command line.
 mod args;
+mod disks;
 mod images;
+mod net;
 mod run;
 mod size;
 mod status;
@@ -28,6 +30,13 @@ pub fn main() -> ExitCode {
     status.into()
 }
 
+/// An error's exit status and line.
+type Failure = (Status, String);
+
+fn with<E: std::fmt::Display>(status: Status) -> impl Fn(E) -> Failure {
+    move |error| (status, error.to_string())
+}
+
 /// Prints one line about an error, and gives its exit status.
 fn fail(status: Status, error: &dyn std::fmt::Display) -> Status {
     eprintln!("paravane: {error}");
@@ -37,11 +46,11 @@ fn fail(status: Status, error: &dyn std::fmt::Display) -> Status {
 fn check(args: &args::Check) -> Status {
     let path = match images::find(&args.image) {
         Ok(path) => path,
-        Err(error) => return fail(Status::USAGE, &error),
+        Err(error) => return fail(Status::HOST, &error),
     };
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) => return fail(Status::USAGE, &format!("{}: {error}", path.display())),
+        Err(error) => return fail(Status::HOST, &format!("{}: {error}", path.display())),
     };
     if let Err(error) = crate::image::Image::read(bytes.as_slice()) {
         return fail(Status::VIOLATION, &format!("{}: {error}", path.display()));

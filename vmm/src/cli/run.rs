@@ -1,6 +1,6 @@
 //! `paravane run`.
 use super::args::{BackendChoice, Run};
-use super::{Status, fail, images};
+use super::{Failure, Status, disks, fail, images, net, with};
 use crate::backend::Backend;
 use crate::backend::process::Process;
 use crate::domain::Plan;
@@ -12,37 +12,34 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-/// An error's line and its exit status.
-type Failure = (Status, String);
-
 /// Runs an image to its end.
 pub(super) fn run(args: Run, early: Sample) -> Status {
     match prepare(args) {
-        Ok((plan, backend, settings)) => supervisor::run(plan, backend, &settings, early),
+        Ok((plan, backend, settings)) => supervisor::run(plan, backend, settings, early),
         Err((status, error)) => fail(status, &error),
     }
 }
 
 fn prepare(args: Run) -> Result<(Plan, Box<dyn Backend>, Settings), Failure> {
-    let path = images::find(&args.image).map_err(with(Status::USAGE))?;
+    let path = images::find(&args.image).map_err(with(Status::IMAGE))?;
     let named = |error: &dyn Display| format!("{}: {error}", path.display());
-    let file = File::open(&path).map_err(|e| (Status::USAGE, named(&e)))?;
+    let file = File::open(&path).map_err(|e| (Status::IMAGE, named(&e)))?;
     let image = Image::read(&file).map_err(|e| (Status::IMAGE, named(&e)))?;
     let config = args.config.as_deref().map(read_config).transpose()?.unwrap_or_default();
     let backend = choose(args.backend)?;
-    let plan = Plan::new(file, image, args.memory, Vec::new(), &args.arguments, config)
+    let net = net::build(&args.network, &image, args.storage.site.is_some())?;
+    let mut devices: Vec<_> = net.device.into_iter().collect();
+    devices.extend(disks::build(&args.storage)?);
+    let plan = Plan::new(file, image, args.memory, devices, &args.arguments, config)
         .map_err(with(Status::USAGE))?;
     let patience = Duration::from_secs(u64::from(args.watchdog));
-    let settings = Settings { patience: Some(patience).filter(|p| !p.is_zero()) };
+    let patience = Some(patience).filter(|p| !p.is_zero());
+    let settings = Settings { patience, network: net.user };
     Ok((plan, backend, settings))
 }
 
-fn with<E: Display>(status: Status) -> impl Fn(E) -> Failure {
-    move |error| (status, error.to_string())
-}
-
 fn read_config(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|e| (Status::USAGE, format!("{}: {e}", path.display())))
+    std::fs::read(path).map_err(|e| (Status::HOST, format!("{}: {e}", path.display())))
 }
 
 fn choose(choice: BackendChoice) -> Result<Box<dyn Backend>, Failure> {

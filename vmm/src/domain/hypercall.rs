@@ -164,7 +164,7 @@ fn exit(status: u64) -> Answer {
 }
 
 /// Fills `bytes` from the host's random number generator.
-pub(super) fn fill_random(bytes: &mut [u8]) {
+pub(crate) fn fill_random(bytes: &mut [u8]) {
     let mut filled = 0;
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         // The generator is seeded once user space runs; only a signal can interrupt.

@@ -4,7 +4,7 @@ mod backtrace;
 pub mod clock;
 mod console;
 mod host_pages;
-mod hypercall;
+pub(crate) mod hypercall;
 pub(crate) mod map;
 mod plan;
 pub mod space;
@@ -20,6 +20,7 @@ use std::os::fd::OwnedFd;
 
 pub use backtrace::{Frames, backtrace};
 pub use host_pages::HostPages;
+pub(crate) use hypercall::fill_random;
 pub use plan::{BuildError, Plan, PlanError};
 pub use space::AddressSpace;
 

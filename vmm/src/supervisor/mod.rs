@@ -13,6 +13,8 @@ use crate::black_box::BlackBox;
 use crate::cli::Status;
 use crate::domain::Plan;
 use crate::domain::clock::Sample;
+use crate::jail;
+use crate::net::user::UserNetwork;
 use crate::report::Subject;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use rustix::fd::{AsFd, OwnedFd};
@@ -29,15 +31,17 @@ const DRAIN_TIME: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_secs(1);
 
 /// What the operator wants of the supervisor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Settings {
     /// How long a guest may run without a hypercall; `None` for as long as it likes.
     pub patience: Option<Duration>,
+    /// The user-mode network to carry on.
+    pub network: Option<UserNetwork>,
 }
 
 /// Runs the domain of `plan` on `backend` to its end, and reports it.
 #[must_use]
-pub fn run(plan: Plan, backend: Box<dyn Backend>, settings: &Settings, early: Sample) -> Status {
+pub fn run(plan: Plan, backend: Box<dyn Backend>, settings: Settings, early: Sample) -> Status {
     match Supervisor::start(plan, backend, settings, early) {
         Ok((supervisor, subject)) => supervisor.watch(&subject),
         Err(error) => {
@@ -65,7 +69,7 @@ impl Supervisor {
     fn start(
         plan: Plan,
         backend: Box<dyn Backend>,
-        settings: &Settings,
+        settings: Settings,
         early: Sample,
     ) -> io::Result<(Self, Subject)> {
         let black_box = BlackBox::map()?;
@@ -75,6 +79,11 @@ impl Supervisor {
         let child = child::Child { plan, backend, black_box, stop: stop.try_clone()?, early };
         let pid = child.fork()?;
         let process = pidfd_open(pid, PidfdFlags::empty())?;
+        // From here on there may be threads.
+        if let Some(network) = settings.network {
+            network.start()?;
+        }
+        jail::confine_supervisor().map_err(io::Error::other)?;
         let watchdog = settings.patience.map(Watchdog::new);
         let supervisor = Self {
             black_box,
