@@ -18,6 +18,8 @@ mod relay;
 mod relays;
 mod resolver;
 mod signal;
+#[cfg(test)]
+mod tests;
 mod token;
 mod wire;
 

@@ -122,7 +122,7 @@ impl Relay {
     }
 
     fn transfer(&mut self, stack: &mut Stack, id: ConnectionId) -> Progress {
-        let result = self.to_host(stack, id).and_then(|()| self.to_guest(stack, id));
+        let result = self.carry_to_host(stack, id).and_then(|()| self.carry_to_guest(stack, id));
         match result {
             Err(broken) => self.end(stack, id, Some(broken)),
             Ok(()) if self.has_host_finished && self.has_guest_finished => {
@@ -132,7 +132,7 @@ impl Relay {
         }
     }
 
-    fn to_host(&mut self, stack: &mut Stack, id: ConnectionId) -> Result<(), Broken> {
+    fn carry_to_host(&mut self, stack: &mut Stack, id: ConnectionId) -> Result<(), Broken> {
         while self.can_write && !self.has_guest_finished {
             let stream = &mut self.stream;
             let write = |bytes: &mut [u8]| split(stream.write(bytes));
@@ -152,7 +152,7 @@ impl Relay {
         Ok(())
     }
 
-    fn to_guest(&mut self, stack: &mut Stack, id: ConnectionId) -> Result<(), Broken> {
+    fn carry_to_guest(&mut self, stack: &mut Stack, id: ConnectionId) -> Result<(), Broken> {
         while self.can_read && !self.has_host_finished {
             let stream = &mut self.stream;
             let read = |bytes: &mut [u8]| split(stream.read(bytes));

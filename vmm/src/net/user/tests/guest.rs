@@ -1,0 +1,186 @@
+//! A guest for the tests: a stack of its own at the other end of the wire.
+use super::super::wire::{Reader, Writer};
+use super::super::{Addresses, Publish, UserNetwork};
+use crate::devices::FrameDescriptor;
+use paravane_netstack::{
+    Addressing, BufferLimits, Config, ConnectionId, Instant, Lease, ListenerId, Offloads, Stack,
+    TcpError,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time;
+
+/// Longer than anything takes on a loaded machine.
+const PATIENCE: time::Duration = time::Duration::from_secs(60);
+
+const BUFFERS: BufferLimits = BufferLimits {
+    rx_min: 4 << 10,
+    rx_max: 64 << 10,
+    tx_min: 4 << 10,
+    tx_max: 64 << 10,
+    total: 16 << 20,
+};
+
+pub(super) struct Guest {
+    pub(super) stack: Stack,
+    pub(super) writer: Writer,
+    reader: Reader,
+    socket: Arc<OwnedFd>,
+    started: time::Instant,
+}
+
+pub(super) fn context() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+impl Guest {
+    /// A guest with the default address, and its network.
+    pub(super) fn new(publish: &[Publish]) -> Self {
+        let Addresses { guest, gateway, prefix_len } = Addresses::default();
+        let lease = Lease { address: guest, prefix_len, gateway: Some(gateway), dns: None };
+        Self::with_addressing(publish, Addressing::Static(lease))
+    }
+
+    pub(super) fn with_addressing(publish: &[Publish], addressing: Addressing) -> Self {
+        let (network, frames) = UserNetwork::new(Addresses::default(), publish).unwrap();
+        network.start().unwrap();
+        let FrameDescriptor::Socket(socket) = frames else { panic!("no socket") };
+        let socket = Arc::new(socket);
+        let config = Config {
+            mac: [2, 0, 0, 0, 0, 0x15],
+            mtu: 1500,
+            offloads: Offloads::default(),
+            addressing,
+            any_ip: false,
+            connections_max: 4096,
+            buffers: BUFFERS,
+            seed: 1,
+        };
+        Self {
+            stack: Stack::new(config, Instant::ZERO),
+            writer: Writer::new(Arc::clone(&socket)),
+            reader: Reader::new(Arc::clone(&socket)),
+            socket,
+            started: time::Instant::now(),
+        }
+    }
+
+    /// Receives and sends what there is, after waiting for it for a moment.
+    pub(super) fn turn(&mut self) {
+        let now = self.now();
+        while let Some((frame, meta)) = self.reader.next().unwrap() {
+            self.stack.receive(now, frame, meta, &mut self.writer);
+        }
+        self.stack.poll(now, &mut self.writer);
+        let millisecond = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&millisecond)).unwrap();
+        self.reader.is_ready = true;
+    }
+
+    /// Works until `done` gives something.
+    pub(super) fn until<T>(&mut self, mut done: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let deadline = time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(result) = done(self) {
+                self.turn();
+                return result;
+            }
+            assert!(time::Instant::now() < deadline, "nothing happened");
+            self.turn();
+        }
+    }
+
+    /// The next frame as it is.
+    pub(super) fn frame(&mut self) -> Option<Vec<u8>> {
+        self.reader.is_ready = true;
+        self.reader.next().unwrap().map(|(frame, _)| frame.to_vec())
+    }
+
+    pub(super) fn accept(&mut self, listener: ListenerId) -> ConnectionId {
+        self.until(|guest| match guest.stack.poll_accept(listener, &mut context()) {
+            Poll::Ready(connection) => connection,
+            Poll::Pending => None,
+        })
+    }
+
+    pub(super) fn connect(&mut self, to: SocketAddr) -> Result<ConnectionId, TcpError> {
+        let id = self.stack.connect(to, None).unwrap();
+        self.until(|guest| match guest.stack.poll_connected(id, &mut context()) {
+            Poll::Ready(result) => Some(result.map(|()| id)),
+            Poll::Pending => None,
+        })
+    }
+
+    /// Reads to the end.
+    pub(super) fn read_all(&mut self, id: ConnectionId) -> Result<Vec<u8>, TcpError> {
+        let mut all = Vec::new();
+        self.until(|guest| {
+            let take = |bytes: &mut [u8]| {
+                all.extend_from_slice(bytes);
+                (bytes.len(), ())
+            };
+            match guest.stack.poll_recv(id, &mut context(), take) {
+                Poll::Ready(Ok(Some(()))) | Poll::Pending => None,
+                Poll::Ready(Ok(None)) => Some(Ok(())),
+                Poll::Ready(Err(error)) => Some(Err(error)),
+            }
+        })?;
+        Ok(all)
+    }
+
+    /// Writes everything and finishes.
+    pub(super) fn write_all(&mut self, id: ConnectionId, mut bytes: &[u8]) {
+        self.until(|guest| {
+            let give = |room: &mut [u8]| {
+                let len = room.len().min(bytes.len());
+                room[..len].copy_from_slice(&bytes[..len]);
+                (len, len)
+            };
+            if let Poll::Ready(result) = guest.stack.poll_send(id, &mut context(), give) {
+                bytes = &bytes[result.unwrap()..];
+            }
+            bytes.is_empty().then_some(())
+        });
+        self.stack.shutdown(id);
+        self.turn();
+    }
+
+    /// Passes back what comes in on every connection of `listener`, until `done`.
+    pub(super) fn echo(&mut self, listener: ListenerId, mut done: impl FnMut() -> bool) {
+        let mut connections = Vec::new();
+        self.until(|guest| {
+            while let Poll::Ready(id) = guest.stack.poll_accept(listener, &mut context()) {
+                connections.extend(id);
+            }
+            connections.retain(|&id| guest.echo_once(id));
+            done().then_some(())
+        });
+    }
+
+    fn echo_once(&mut self, id: ConnectionId) -> bool {
+        let take = |bytes: &mut [u8]| (bytes.len(), bytes.to_vec());
+        match self.stack.poll_recv(id, &mut context(), take) {
+            Poll::Ready(Ok(Some(bytes))) => {
+                let give = |room: &mut [u8]| {
+                    room[..bytes.len()].copy_from_slice(&bytes);
+                    (bytes.len(), ())
+                };
+                let sent = self.stack.poll_send(id, &mut context(), give);
+                assert!(matches!(sent, Poll::Ready(Ok(()))));
+                true
+            }
+            Poll::Pending => true,
+            Poll::Ready(_) => {
+                self.stack.release(id);
+                false
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(i64::try_from(self.started.elapsed().as_micros()).unwrap())
+    }
+}
