@@ -3,6 +3,7 @@
 //! A backend is created by the supervisor, prepared in the domain process while that still has its
 //! privileges, and runs the guest there once they are gone. It hands every hypercall to
 //! [`Domain::hypercall`] and turns whatever else happens into an [`Ending`].
+pub mod kvm;
 pub mod process;
 
 use crate::domain::Domain;

@@ -2,6 +2,7 @@
 use super::args::{BackendChoice, Run};
 use super::{Failure, Status, disks, fail, images, net, with};
 use crate::backend::Backend;
+use crate::backend::kvm::{Kvm, Unavailable};
 use crate::backend::process::Process;
 use crate::domain::Plan;
 use crate::domain::clock::Sample;
@@ -44,12 +45,18 @@ fn read_config(path: &Path) -> Result<Vec<u8>, Failure> {
 
 fn choose(choice: BackendChoice) -> Result<Box<dyn Backend>, Failure> {
     match choice {
-        BackendChoice::Auto | BackendChoice::Process => {
-            Process::probe().map_err(with(Status::HOST))?;
-            Ok(Box::new(Process))
-        }
-        BackendChoice::Kvm => {
-            Err((Status::HOST, "this build has no kvm backend: use --backend process".to_owned()))
-        }
+        BackendChoice::Auto => kvm().or_else(|_| process()),
+        BackendChoice::Kvm => kvm()
+            .map_err(|e| (Status::HOST, format!("{e}: {}; or use --backend process", e.remedy()))),
+        BackendChoice::Process => process(),
     }
+}
+
+fn kvm() -> Result<Box<dyn Backend>, Unavailable> {
+    Ok(Box::new(Kvm::new()?))
+}
+
+fn process() -> Result<Box<dyn Backend>, Failure> {
+    Process::probe().map_err(with(Status::HOST))?;
+    Ok(Box::new(Process))
 }

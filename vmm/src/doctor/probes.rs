@@ -1,5 +1,6 @@
 //! The single checks. Each looks without changing anything.
 use super::Probed;
+use crate::backend;
 use crate::memory::GuestRam;
 use paravane_abi::layout::RAM_SIZE_MIN;
 use std::fs::{File, OpenOptions};
@@ -7,16 +8,9 @@ use std::io;
 
 /// Whether the KVM backend works here.
 pub(super) fn kvm() -> Probed {
-    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => Ok("/dev/kvm opens".into()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err((
-            "there is no /dev/kvm".into(),
-            "use a machine with VT-x or AMD-V and load kvm_intel or kvm_amd; \
-             inside a VM, enable nested virtualization; until then, the process backend serves",
-        )),
-        Err(e) => {
-            Err((format!("/dev/kvm does not open: {e}"), "add the user to the group of /dev/kvm"))
-        }
+    match backend::kvm::probe() {
+        Ok(_) => Ok("/dev/kvm makes virtual machines".into()),
+        Err(e) => Err((e.to_string(), e.remedy())),
     }
 }
 
