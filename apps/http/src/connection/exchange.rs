@@ -1,0 +1,177 @@
+//! Where a connection is in its exchanges, and by when it has to move on.
+use crate::config::Timeouts;
+use std::cell::{Cell, RefCell};
+use std::task::Waker;
+
+/// No deadline.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// What the server waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The first byte of a request head.
+    Idle,
+    /// The rest of a request head.
+    Head,
+    /// A request body.
+    Body,
+    /// Itself, or the client taking the response.
+    Answer,
+}
+
+/// The waiting times, ns.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    head_ns: u64,
+    body_ns: u64,
+    idle_ns: u64,
+    write_ns: u64,
+}
+
+impl From<&Timeouts> for Waits {
+    fn from(timeouts: &Timeouts) -> Self {
+        let ns = |seconds| u64::from(seconds) * 1_000_000_000;
+        Self {
+            head_ns: ns(timeouts.header_seconds),
+            body_ns: ns(timeouts.body_seconds),
+            idle_ns: ns(timeouts.idle_seconds),
+            write_ns: ns(timeouts.write_seconds),
+        }
+    }
+}
+
+/// The state of one connection, shared by its stream, its request handler and its driver.
+///
+/// All deadlines are kept here and looked at by one lazy timer: a request costs two stores instead of
+/// two timers.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    waits: Waits,
+    phase: Cell<Phase>,
+    phase_deadline_ns: Cell<u64>,
+    write_deadline_ns: Cell<u64>,
+    /// The response's body has been handed over in full or given up.
+    body_done: Cell<bool>,
+    evicted: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Exchange {
+    pub(crate) fn new(waits: Waits, now_ns: u64) -> Self {
+        Self {
+            waits,
+            phase: Cell::new(Phase::Idle),
+            phase_deadline_ns: Cell::new(now_ns.saturating_add(waits.head_ns)),
+            write_deadline_ns: Cell::new(NEVER),
+            body_done: Cell::new(false),
+            evicted: Cell::new(false),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// For how long a client may take none of its data, ns.
+    pub(crate) fn write_ns(&self) -> u64 {
+        self.waits.write_ns
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// The time by which something must have happened.
+    pub(crate) fn deadline_ns(&self) -> u64 {
+        self.phase_deadline_ns.get().min(self.write_deadline_ns.get())
+    }
+
+    /// Whether the client has not taken any of its response for too long.
+    pub(crate) fn is_write_stalled(&self, now_ns: u64) -> bool {
+        self.write_deadline_ns.get() <= now_ns
+    }
+
+    /// Bytes have come in.
+    pub(crate) fn on_read(&self, now_ns: u64) {
+        if self.phase.get() == Phase::Idle {
+            self.enter(Phase::Head, now_ns.saturating_add(self.waits.head_ns));
+        }
+    }
+
+    /// A whole request head is there.
+    pub(crate) fn on_request(&self) {
+        self.body_done.set(false);
+        self.enter(Phase::Answer, NEVER);
+    }
+
+    /// The request announces a body, which is read now.
+    pub(crate) fn on_body_started(&self, now_ns: u64) {
+        self.enter(Phase::Body, now_ns.saturating_add(self.waits.body_ns));
+    }
+
+    /// The request body is there.
+    pub(crate) fn on_body_read(&self) {
+        self.enter(Phase::Answer, NEVER);
+    }
+
+    /// The response's body ended, was given up, or there is none.
+    pub(crate) fn on_body_done(&self) {
+        self.body_done.set(true);
+    }
+
+    /// The client's receive window is full.
+    pub(crate) fn on_write_blocked(&self, now_ns: u64) {
+        if self.write_deadline_ns.get() == NEVER {
+            self.write_deadline_ns.set(now_ns.saturating_add(self.waits.write_ns));
+        }
+    }
+
+    /// The client takes data.
+    pub(crate) fn on_written(&self) {
+        self.write_deadline_ns.set(NEVER);
+    }
+
+    /// Whether [`Exchange::on_flushed`] would end an exchange.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.phase.get() == Phase::Answer && self.body_done.get()
+    }
+
+    /// All that was to be sent is on its way.
+    pub(crate) fn on_flushed(&self, now_ns: u64) {
+        self.enter(Phase::Idle, now_ns.saturating_add(self.waits.idle_ns));
+    }
+
+    /// For how long nothing is asked of the connection, if so: the earlier the deadline, the longer.
+    pub(crate) fn idle_deadline_ns(&self) -> Option<u64> {
+        (self.phase.get() == Phase::Idle && !self.evicted.get())
+            .then(|| self.phase_deadline_ns.get())
+    }
+
+    /// Tells the driver to close the connection, to make room for another.
+    pub(crate) fn evict(&self) {
+        self.evicted.set(true);
+        self.wake();
+    }
+
+    pub(crate) fn is_evicted(&self) -> bool {
+        self.evicted.get()
+    }
+
+    /// Remembers whom [`Exchange::wake`] wakes.
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let mut mine = self.waker.borrow_mut();
+        match &mut *mine {
+            Some(mine) => mine.clone_from(waker),
+            None => *mine = Some(waker.clone()),
+        }
+    }
+
+    /// Wakes the connection's driver, which looks at everything anew.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn enter(&self, phase: Phase, deadline_ns: u64) {
+        self.phase.set(phase);
+        self.phase_deadline_ns.set(deadline_ns);
+    }
+}

@@ -1,0 +1,274 @@
+//! One connection, from its first byte to its last.
+mod exchange;
+mod stream;
+
+pub(crate) use exchange::{Exchange, Phase, Waits};
+pub(crate) use stream::{Scratch, new_scratch};
+
+use crate::body::Completion;
+use crate::platform::{BlockSource, Clock, Transport};
+use crate::request::{self, Answer, Refusal};
+use crate::server::Server;
+use exchange::NEVER;
+use hyper::StatusCode;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use stream::Observed;
+
+/// For how long, and for how many bytes, a connection is listened to after a last answer. Closing at
+/// once could reset it before the client has read that answer (RFC 9112, 9.6).
+const LINGER_NS: u64 = 2_000_000_000;
+const LINGER_LEN: usize = 256 << 10;
+
+/// Longest piece of an unreadable request that goes to the log, bytes.
+const LOGGED_LEN_MAX: usize = 256;
+
+/// How HTTP on a connection ended.
+enum Ending {
+    /// In good order.
+    Done,
+    /// The client is gone, or takes nothing any more.
+    Broken,
+    /// With a request that gets this last answer.
+    Refused(StatusCode),
+}
+
+/// Serves a connection until it ends. The transport is closed or aborted then.
+pub(crate) async fn run<C, B, T>(server: Rc<Server<C, B>>, exchange: Rc<Exchange>, transport: T)
+where
+    C: Clock + Unpin,
+    B: BlockSource,
+    T: Transport,
+{
+    let peer = transport.peer_address();
+    let refused = Rc::new(Cell::new(false));
+    let io = Observed::new(
+        transport,
+        Rc::clone(&exchange),
+        server.clock.clone(),
+        Rc::clone(&server.scratch),
+        Rc::clone(&refused),
+    );
+    let service = service_fn({
+        let (server, exchange) = (Rc::clone(&server), Rc::clone(&exchange));
+        move |request| request::handle(Rc::clone(&server), Rc::clone(&exchange), peer, request)
+    });
+    let mut connection = server.http.serve_connection(io, service);
+    let mut timer = Timer::new(server.clock.clone());
+    let mut draining = false;
+    let ending = poll_fn(|cx| {
+        exchange.set_waker(cx.waker());
+        if server.is_draining() && !std::mem::replace(&mut draining, true) {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(result.map_or_else(Ended::Http, |()| Ended::Well));
+        }
+        let leaving = draining || exchange.is_evicted();
+        if leaving && exchange.phase() == Phase::Idle {
+            return Poll::Ready(Ended::Well);
+        }
+        timer.poll(cx, &exchange).map(|()| Ended::TimedOut)
+    })
+    .await;
+    let http1::Parts { io, read_buf, .. } = connection.into_parts();
+    let ending = match ending {
+        Ended::Well => Ending::Done,
+        Ended::Http(error) => classify(&error, &read_buf, refused.get()),
+        Ended::TimedOut => server.time_out(&exchange),
+    };
+    finish(&server, &exchange, io.transport, ending, &read_buf).await;
+}
+
+/// Why the driver stopped.
+enum Ended {
+    Well,
+    Http(hyper::Error),
+    TimedOut,
+}
+
+/// The status for a request that hyper could not read, or none if hyper's own answer or part of
+/// another is on its way already.
+fn classify(error: &hyper::Error, head: &[u8], refused: bool) -> Ending {
+    if !error.is_parse() {
+        return Ending::Broken;
+    }
+    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let status = if error.is_parse_version_h2() || has_other_version(line) {
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED
+    } else if !error.is_parse_too_large() {
+        StatusCode::BAD_REQUEST
+    } else if line.len() == head.len() {
+        StatusCode::URI_TOO_LONG
+    } else {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    };
+    if refused || error.is_parse_version_h2() { Ending::Refused(status) } else { Ending::Broken }
+}
+
+/// Whether a request line is one of HTTP, but not of HTTP/1.
+fn has_other_version(line: &[u8]) -> bool {
+    let version = line.trim_ascii_end().rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    match version.strip_prefix(b"HTTP/") {
+        Some([major, b'.', minor]) => {
+            *major != b'1' && major.is_ascii_digit() && minor.is_ascii_digit()
+        }
+        _ => false,
+    }
+}
+
+impl<C: Clock, B> Server<C, B> {
+    /// Counts a deadline that has passed and says what follows.
+    fn time_out(&self, exchange: &Exchange) -> Ending {
+        let metrics = &self.shared.metrics;
+        let (counter, ending) = match exchange.phase() {
+            _ if exchange.is_write_stalled(self.clock.now_ns()) => {
+                (&metrics.write_timeouts, Ending::Broken)
+            }
+            Phase::Idle => (&metrics.idle_timeouts, Ending::Done),
+            Phase::Head => {
+                (&metrics.header_timeouts, Ending::Refused(StatusCode::REQUEST_TIMEOUT))
+            }
+            Phase::Body => (&metrics.body_timeouts, Ending::Refused(StatusCode::REQUEST_TIMEOUT)),
+            Phase::Answer => (&metrics.write_timeouts, Ending::Broken),
+        };
+        counter.add(1);
+        ending
+    }
+}
+
+async fn finish<C: Clock, B: BlockSource, T: Transport>(
+    server: &Server<C, B>,
+    exchange: &Rc<Exchange>,
+    mut transport: T,
+    ending: Ending,
+    head: &[u8],
+) {
+    let patience = server.clock.now_ns().saturating_add(exchange.write_ns());
+    let closed = match ending {
+        Ending::Broken => None,
+        Ending::Done => {
+            within(&server.clock, patience, |cx| transport.poll_close(cx)).await.and_then(Result::ok)
+        }
+        Ending::Refused(status) => {
+            log_refusal(server, exchange, &transport, status, head);
+            let answer = Answer::from(Refusal::new(status).closing());
+            say_last(&server.clock, patience, &mut transport, &answer.into_last_message(&server.date()))
+                .await
+        }
+    };
+    if closed.is_none() {
+        transport.abort();
+    }
+}
+
+fn log_refusal<C: Clock, B, T: Transport>(
+    server: &Server<C, B>,
+    exchange: &Rc<Exchange>,
+    transport: &T,
+    status: StatusCode,
+    head: &[u8],
+) {
+    let log = &server.shared.access_log;
+    let record = log.is_on().then(|| {
+        let line = head.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or_default();
+        let line = &line[..line.len().min(LOGGED_LEN_MAX)];
+        Box::new(log.malformed(transport.peer_address(), server.clock.unix_seconds(), line))
+    });
+    let (shared, exchange) = (Rc::clone(&server.shared), Rc::clone(exchange));
+    drop(Completion { shared, exchange, record, status, body_len: 0 });
+}
+
+/// Sends a last message, closes, and lets what the client still sends run into the void for a while.
+/// `None` if the client does not take it all.
+pub(crate) async fn say_last<C: Clock, T: Transport>(
+    clock: &C,
+    deadline_ns: u64,
+    transport: &mut T,
+    mut message: &[u8],
+) -> Option<()> {
+    while !message.is_empty() {
+        let result = within(clock, deadline_ns, |cx| transport.poll_write(cx, message)).await?;
+        message = message.get(result.ok()?..)?;
+    }
+    within(clock, deadline_ns, |cx| transport.poll_flush(cx)).await?.ok()?;
+    within(clock, deadline_ns, |cx| transport.poll_close(cx)).await?.ok()?;
+    let linger_ns = clock.now_ns().saturating_add(LINGER_NS);
+    let (mut void, mut room) = ([0; 512], LINGER_LEN);
+    while let Some(Ok(count @ 1..)) =
+        within(clock, linger_ns, |cx| transport.poll_read(cx, &mut void)).await
+    {
+        room = room.checked_sub(count)?;
+    }
+    Some(())
+}
+
+/// Polls until something is ready, or gives up at a time.
+async fn within<C: Clock, R>(
+    clock: &C,
+    deadline_ns: u64,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
+) -> Option<R> {
+    let mut sleep = std::pin::pin!(clock.sleep_until(deadline_ns));
+    poll_fn(|cx| match poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// One timer for all deadlines of a connection. It is set again only when a deadline comes before the
+/// time that it is set to, or when it goes off and the deadline has moved.
+struct Timer<C: Clock> {
+    clock: C,
+    sleep: Option<Pin<Box<C::Sleep>>>,
+    set_to_ns: u64,
+}
+
+impl<C: Clock> Timer<C> {
+    fn new(clock: C) -> Self {
+        Self { clock, sleep: None, set_to_ns: NEVER }
+    }
+
+    /// Ready when the exchange's deadline has passed.
+    fn poll(&mut self, cx: &mut Context<'_>, exchange: &Exchange) -> Poll<()> {
+        loop {
+            let deadline_ns = exchange.deadline_ns();
+            if deadline_ns < self.set_to_ns {
+                self.set_to_ns = deadline_ns;
+                self.sleep = Some(Box::pin(self.clock.sleep_until(deadline_ns)));
+            }
+            let Some(sleep) = &mut self.sleep else { return Poll::Pending };
+            ready!(sleep.as_mut().poll(cx));
+            (self.sleep, self.set_to_ns) = (None, NEVER);
+            if exchange.deadline_ns() <= self.clock.now_ns() {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_versions_of_http_are_told_from_nonsense() {
+        for (line, expect) in [
+            ("GET / HTTP/2.0\r", true),
+            ("GET / HTTP/0.9", true),
+            ("GET / HTTP/1.1\r", false),
+            ("GET / HTTP/x.y", false),
+            ("GET / HTTP/11", false),
+            ("GET /", false),
+            ("", false),
+        ] {
+            assert_eq!(has_other_version(line.as_bytes()), expect, "{line:?}");
+        }
+    }
+}

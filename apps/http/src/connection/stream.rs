@@ -1,0 +1,138 @@
+//! The byte stream that hyper sees: keeps the exchange's state and deadlines up to date.
+use super::exchange::{Exchange, Phase};
+use crate::platform::{Clock, Transport};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// Bytes that one read takes from a connection at most.
+const SCRATCH_LEN: usize = 16 << 10;
+
+/// A buffer that all connections read through, one at a time: hyper's own may not be initialised,
+/// and handing it out as a slice would need unsafe code.
+pub(crate) type Scratch = Rc<RefCell<Box<[u8]>>>;
+
+pub(crate) fn new_scratch() -> Scratch {
+    Rc::new(RefCell::new(vec![0; SCRATCH_LEN].into()))
+}
+
+/// A transport under observation.
+pub(crate) struct Observed<T, C> {
+    pub(crate) transport: T,
+    exchange: Rc<Exchange>,
+    clock: C,
+    scratch: Scratch,
+    refused: Rc<Cell<bool>>,
+}
+
+impl<T: Transport, C: Clock> Observed<T, C> {
+    /// Watches `transport`. `refused` is set when hyper turns a request away by itself.
+    pub(crate) fn new(
+        transport: T,
+        exchange: Rc<Exchange>,
+        clock: C,
+        scratch: Scratch,
+        refused: Rc<Cell<bool>>,
+    ) -> Self {
+        Self { transport, exchange, clock, scratch, refused }
+    }
+
+    /// Whether what hyper writes is its automatic answer to a request that it cannot read: it then
+    /// writes although no request is being answered. Such an answer is swallowed, for the driver
+    /// gives a better one.
+    fn swallows(&self) -> bool {
+        let swallows = matches!(self.exchange.phase(), Phase::Idle | Phase::Head);
+        if swallows {
+            self.refused.set(true);
+        }
+        swallows
+    }
+
+    fn observe_write(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Pending => self.exchange.on_write_blocked(self.clock.now_ns()),
+            Poll::Ready(_) => self.exchange.on_written(),
+        }
+    }
+
+    /// Writes one buffer after the other until the transport takes no more.
+    fn write_all(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut written = 0;
+        for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
+            match self.transport.poll_write(cx, buf) {
+                Poll::Ready(Ok(count)) => {
+                    written += count;
+                    if count < buf.len() {
+                        break;
+                    }
+                }
+                _ if written > 0 => break,
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(written))
+    }
+}
+
+impl<T: Transport, C: Clock + Unpin> Read for Observed<T, C> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let mut scratch = this.scratch.borrow_mut();
+        let len = scratch.len().min(buf.remaining());
+        let count = ready!(this.transport.poll_read(cx, &mut scratch[..len]))?;
+        if count > 0 {
+            this.exchange.on_read(this.clock.now_ns());
+        }
+        buf.put_slice(&scratch[..count]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Transport, C: Clock + Unpin> Write for Observed<T, C> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.swallows() {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        let result = this.write_all(cx, bufs);
+        this.observe_write(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.transport.poll_flush(cx))?;
+        if this.exchange.is_ending() {
+            this.exchange.on_flushed(this.clock.now_ns());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing: the driver closes the transport, after an error answer where there is one to give.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

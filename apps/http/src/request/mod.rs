@@ -1,0 +1,131 @@
+//! From a request to its response.
+mod accept_encoding;
+mod answer;
+mod conditions;
+mod fields;
+mod get;
+mod multipart;
+mod path;
+mod range;
+
+pub(crate) use answer::{Answer, Refusal};
+
+use crate::body::{Body, Completion};
+use crate::connection::Exchange;
+use crate::platform::{BlockSource, Clock};
+use crate::server::Server;
+use fields::Fields;
+use hyper::body::{Body as _, Incoming};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+
+/// Handles one request of a connection.
+pub(crate) async fn handle<C: Clock, B: BlockSource>(
+    server: Rc<Server<C, B>>,
+    exchange: Rc<Exchange>,
+    peer: std::net::SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    exchange.on_request();
+    let (parts, incoming) = request.into_parts();
+    let log = &server.shared.access_log;
+    let record = log
+        .is_on()
+        .then(|| Box::new(log.record(peer, server.clock.unix_seconds(), &parts)));
+    let fields = Fields::read(&parts.headers);
+    let answer = match discard_body(&server, &exchange, &fields, incoming).await {
+        Ok(()) => answer(&server, &parts, &fields).await,
+        Err(refusal) => refusal.into(),
+    };
+    let shared = Rc::clone(&server.shared);
+    let completion = Completion { shared, exchange, record, status: answer.status, body_len: 0 };
+    Ok(respond(answer, parts.headers, completion))
+}
+
+async fn answer<C: Clock, B: BlockSource>(
+    server: &Rc<Server<C, B>>,
+    parts: &Parts,
+    fields: &Fields,
+) -> Answer {
+    let result = match check(server, parts, fields) {
+        Ok(()) if parts.method == Method::OPTIONS => Ok(Answer::options()),
+        Ok(()) => server.get(parts, fields).await,
+        Err(refusal) => Err(refusal),
+    };
+    result.unwrap_or_else(Answer::from)
+}
+
+/// The rules that hold for every request.
+fn check<C, B>(server: &Server<C, B>, parts: &Parts, fields: &Fields) -> Result<(), Refusal> {
+    let path_len = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let host_ok = fields.host_count == 1
+        || (fields.host_count == 0 && parts.version == Version::HTTP_10);
+    if path_len > server.shared.config.limits.uri_bytes {
+        Err(Refusal::new(StatusCode::URI_TOO_LONG))
+    } else if !host_ok {
+        // RFC 9112, 3.2.
+        Err(Refusal::new(StatusCode::BAD_REQUEST))
+    } else {
+        check_method(&parts.method)
+    }
+}
+
+fn check_method(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::GET | Method::HEAD | Method::OPTIONS => Ok(()),
+        Method::POST | Method::PUT | Method::DELETE | Method::PATCH => Err(Refusal::method()),
+        Method::TRACE | Method::CONNECT => Err(Refusal::method()),
+        _ => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED)),
+    }
+}
+
+/// Reads the request's body away, so that the next request of the connection can be read.
+///
+/// No resource here takes a body. One that waits for "100 Continue" is refused unread.
+async fn discard_body<C: Clock, B>(
+    server: &Server<C, B>,
+    exchange: &Exchange,
+    fields: &Fields,
+    incoming: Incoming,
+) -> Result<(), Refusal> {
+    if incoming.is_end_stream() {
+        return Ok(());
+    }
+    let mut room = server.shared.config.limits.body_bytes;
+    if incoming.size_hint().lower() > room {
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE).closing());
+    }
+    if fields.expects_continue {
+        return Err(Refusal::new(StatusCode::EXPECTATION_FAILED).closing());
+    }
+    exchange.on_body_started(server.clock.now_ns());
+    let mut incoming = pin!(incoming);
+    while let Some(frame) = next_frame(incoming.as_mut()).await {
+        let frame = frame.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST).closing())?;
+        let len = frame.data_ref().map_or(0, bytes::Bytes::len) as u64;
+        let left = room.checked_sub(len);
+        room = left.ok_or(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE).closing())?;
+    }
+    exchange.on_body_read();
+    Ok(())
+}
+
+async fn next_frame(
+    mut incoming: Pin<&mut Incoming>,
+) -> Option<hyper::Result<hyper::body::Frame<bytes::Bytes>>> {
+    std::future::poll_fn(|cx| incoming.as_mut().poll_frame(cx)).await
+}
+
+/// Makes the response; `map` is the request's, whose memory the response's fields reuse.
+fn respond(answer: Answer, mut map: HeaderMap, completion: Completion) -> Response<Body> {
+    map.clear();
+    map.insert(header::SERVER, answer::SERVER);
+    answer.fields.fill(&mut map);
+    let mut response = Response::new(Body::new(answer.payload, completion));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = map;
+    response
+}
