@@ -117,7 +117,8 @@ impl Config {
         let text = std::str::from_utf8(text)
             .map_err(|error| ConfigError(format!("it is not UTF-8: {error}")))?;
         let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let before = error.span().map_or("", |span| text.get(..span.start).unwrap_or(text));
+            let line = before.matches('\n').count() + 1;
             ConfigError(format!("line {line}: {}", error.message().replace('\n', ", ")))
         })?;
         config.check()?;
@@ -159,7 +160,8 @@ mod tests {
 
     #[test]
     fn keys_are_read() {
-        let text = b"port = 8080\naccess_log = false\n[limits]\nconnections = 7\n[cache]\nfile_bytes = 1";
+        let text =
+            b"port = 8080\naccess_log = false\n[limits]\nconnections = 7\n[cache]\nfile_bytes = 1";
         let config = Config::parse(text).unwrap();
         assert_eq!((config.port, config.access_log, config.metrics), (8080, false, true));
         assert_eq!(config.limits.connections, Some(7));

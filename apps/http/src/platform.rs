@@ -9,6 +9,9 @@ use std::task::{Context, Poll};
 /// Bytes of a disk sector: offsets and lengths of disk reads are multiples of it.
 pub const SECTOR_LEN: u64 = 512;
 
+/// The same, where bytes in memory are counted.
+pub(crate) const SECTOR_SIZE: usize = 512;
+
 /// Monotonic and wall-clock time.
 pub trait Clock: Clone + 'static {
     /// A future that is ready at some time.

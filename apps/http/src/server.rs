@@ -62,7 +62,14 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
     ///
     /// `memory_len` is the size of the memory that the server may share in, bytes; the defaults of the
     /// configuration follow it. Lines of the access log go to `log`, if the configuration wants them.
-    pub fn new(config: Config, memory_len: u64, site: Site, disk: B, clock: C, log: Sink) -> Rc<Self> {
+    pub fn new(
+        config: Config,
+        memory_len: u64,
+        site: Site,
+        disk: B,
+        clock: C,
+        log: Sink,
+    ) -> Rc<Self> {
         let limits = content_limits(&config, memory_len);
         let default_max = usize::try_from(memory_len / 4 / CONNECTION_COST).unwrap_or(usize::MAX);
         Rc::new(Self {
@@ -158,7 +165,9 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
         if staying < self.connections_max {
             return true;
         }
-        let idle = connections.values().filter_map(|exchange| Some((exchange.idle_deadline_ns()?, exchange)));
+        let idle = connections
+            .values()
+            .filter_map(|exchange| Some((exchange.idle_deadline_ns()?, exchange)));
         let longest = idle.min_by_key(|(deadline_ns, _)| *deadline_ns);
         if let Some((_, exchange)) = longest {
             self.shared.metrics.connections_evicted.add(1);
@@ -236,7 +245,9 @@ impl<C, B> Drop for Place<'_, C, B> {
     fn drop(&mut self) {
         let mut connections = self.server.connections.borrow_mut();
         connections.remove(&self.id);
-        if connections.is_empty() && let Some(waker) = self.server.drained.take() {
+        if connections.is_empty()
+            && let Some(waker) = self.server.drained.take()
+        {
             waker.wake();
         }
     }

@@ -6,8 +6,8 @@ use futures_executor::{LocalPool, LocalSpawner, block_on};
 use futures_task::LocalSpawn;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{Future, Ready, ready};
-use std::io;
+use std::future::Future;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -87,8 +87,13 @@ impl BlockSource for MemoryDisk {
         self.bytes.len() as u64
     }
 
-    fn read(&self, offset: u64, mut buffer: Vec<u8>) -> Ready<io::Result<Vec<u8>>> + 'static {
-        ready(self.copy(offset, &mut buffer).map(|()| buffer))
+    fn read(
+        &self,
+        offset: u64,
+        mut buffer: Vec<u8>,
+    ) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {
+        let disk = self.clone();
+        async move { disk.copy(offset, &mut buffer).map(|()| buffer) }
     }
 }
 
@@ -167,9 +172,7 @@ impl Transport for ServerEnd {
             pipe.server = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        for (to, from) in buffer.iter_mut().zip(pipe.to_server.drain(..count)) {
-            *to = from;
-        }
+        pipe.to_server.read_exact(&mut buffer[..count])?;
         Poll::Ready(Ok(count))
     }
 

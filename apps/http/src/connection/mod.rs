@@ -131,9 +131,7 @@ impl<C: Clock, B> Server<C, B> {
                 (&metrics.write_timeouts, Ending::Broken)
             }
             Phase::Idle => (&metrics.idle_timeouts, Ending::Done),
-            Phase::Head => {
-                (&metrics.header_timeouts, Ending::Refused(StatusCode::REQUEST_TIMEOUT))
-            }
+            Phase::Head => (&metrics.header_timeouts, Ending::Refused(StatusCode::REQUEST_TIMEOUT)),
             Phase::Body => (&metrics.body_timeouts, Ending::Refused(StatusCode::REQUEST_TIMEOUT)),
             Phase::Answer => (&metrics.write_timeouts, Ending::Broken),
         };
@@ -152,14 +150,19 @@ async fn finish<C: Clock, B: BlockSource, T: Transport>(
     let patience = server.clock.now_ns().saturating_add(exchange.write_ns());
     let closed = match ending {
         Ending::Broken => None,
-        Ending::Done => {
-            within(&server.clock, patience, |cx| transport.poll_close(cx)).await.and_then(Result::ok)
-        }
+        Ending::Done => within(&server.clock, patience, |cx| transport.poll_close(cx))
+            .await
+            .and_then(Result::ok),
         Ending::Refused(status) => {
             log_refusal(server, exchange, &transport, status, head);
             let answer = Answer::from(Refusal::new(status).closing());
-            say_last(&server.clock, patience, &mut transport, &answer.into_last_message(&server.date()))
-                .await
+            say_last(
+                &server.clock,
+                patience,
+                &mut transport,
+                &answer.into_last_message(&server.date()),
+            )
+            .await
         }
     };
     if closed.is_none() {

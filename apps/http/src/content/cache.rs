@@ -101,11 +101,8 @@ mod tests {
 
     fn resident(len: usize) -> Rc<Resident> {
         let value = HeaderValue::from_static("");
-        let headers = FileHeaders {
-            etag: value.clone(),
-            last_modified: value.clone(),
-            media_type: value,
-        };
+        let headers =
+            FileHeaders { etag: value.clone(), last_modified: value.clone(), media_type: value };
         Rc::new(Resident { headers, bytes: Bytes::from(vec![0; len]) })
     }
 

@@ -6,7 +6,7 @@ mod stream;
 pub(crate) use cache::CacheCounters;
 pub(crate) use stream::{ChunkSource, Segment, Stream};
 
-use crate::platform::{BlockSource, SECTOR_LEN};
+use crate::platform::{BlockSource, SECTOR_LEN, SECTOR_SIZE};
 use crate::site::{File, FileId, Site};
 use bytes::Bytes;
 use cache::Cache;
@@ -114,7 +114,7 @@ impl<B: BlockSource> Contents<B> {
         let bytes = if len == 0 {
             Bytes::new()
         } else {
-            let buffer = vec![0; len.next_multiple_of(SECTOR_LEN as usize)];
+            let buffer = vec![0; len.next_multiple_of(SECTOR_SIZE)];
             let mut content = self.disk.read(file.offset, buffer).await?;
             content.truncate(len);
             Bytes::from(content)
@@ -133,7 +133,7 @@ impl<B: BlockSource> Contents<B> {
     pub(crate) async fn read_chunk(self: Rc<Self>, offset: u64, len: u64) -> io::Result<Bytes> {
         let skip = offset % SECTOR_LEN;
         let wanted = usize::try_from((skip + len).min(CHUNK_LEN as u64)).unwrap_or(CHUNK_LEN);
-        let (buffer, claim) = self.pool.take(wanted.next_multiple_of(SECTOR_LEN as usize));
+        let (buffer, claim) = self.pool.take(wanted.next_multiple_of(SECTOR_SIZE));
         let filled = self.disk.read(offset - skip, buffer).await?;
         let end = filled.len().min(wanted);
         let bytes = claim.adopt(filled);

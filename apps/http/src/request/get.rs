@@ -39,8 +39,8 @@ impl<C: Clock, B: BlockSource> Server<C, B> {
         fields: &Fields,
     ) -> Result<Answer, Refusal> {
         let is_head = parts.method == Method::HEAD;
-        let path = path::decode(parts.uri.path())
-            .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST))?;
+        let path =
+            path::decode(parts.uri.path()).map_err(|_| Refusal::new(StatusCode::BAD_REQUEST))?;
         let answer = if *path == *METRICS_PATH && self.shared.config.metrics {
             Answer::page(metrics::MEDIA_TYPE, self.shared.metrics.render(self.gauges()))
         } else {
@@ -76,7 +76,8 @@ impl<C: Clock, B: BlockSource> Server<C, B> {
             Verdict::Proceed => {}
         }
         // RFC 9110, 14.2: Range is for GET only.
-        let selection = if is_head { Selection::Whole } else { select(&chosen, fields, validators)? };
+        let selection =
+            if is_head { Selection::Whole } else { select(&chosen, fields, validators)? };
         let (status, fields) = describe(&chosen, headers, &selection);
         let payload = if is_head {
             Payload::LengthOnly(chosen.file.len)

@@ -32,9 +32,8 @@ pub(crate) async fn handle<C: Clock, B: BlockSource>(
     exchange.on_request();
     let (parts, incoming) = request.into_parts();
     let log = &server.shared.access_log;
-    let record = log
-        .is_on()
-        .then(|| Box::new(log.record(peer, server.clock.unix_seconds(), &parts)));
+    let record =
+        log.is_on().then(|| Box::new(log.record(peer, server.clock.unix_seconds(), &parts)));
     let fields = Fields::read(&parts.headers);
     let answer = match discard_body(&server, &exchange, &fields, incoming).await {
         Ok(()) => answer(&server, &parts, &fields).await,
@@ -61,8 +60,8 @@ async fn answer<C: Clock, B: BlockSource>(
 /// The rules that hold for every request.
 fn check<C, B>(server: &Server<C, B>, parts: &Parts, fields: &Fields) -> Result<(), Refusal> {
     let path_len = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let host_ok = fields.host_count == 1
-        || (fields.host_count == 0 && parts.version == Version::HTTP_10);
+    let host_ok =
+        fields.host_count == 1 || (fields.host_count == 0 && parts.version == Version::HTTP_10);
     if path_len > server.shared.config.limits.uri_bytes {
         Err(Refusal::new(StatusCode::URI_TOO_LONG))
     } else if !host_ok {

@@ -2,7 +2,7 @@
 use super::member::{self, Member, MemberKind, Overrides};
 use super::window::Window;
 use super::{Coding, File, FileId, IndexError, Site, media_type};
-use crate::platform::{BlockSource, SECTOR_LEN};
+use crate::platform::{BlockSource, SECTOR_LEN, SECTOR_SIZE};
 
 /// Longest extension data (long name, pax records) of one member, bytes.
 const EXTENSION_LEN_MAX: u64 = 1 << 20;
@@ -50,7 +50,7 @@ async fn next_member<B: BlockSource>(
     }
     let disk_len = window.disk_len();
     let block = window
-        .get(offset, SECTOR_LEN as usize)
+        .get(offset, SECTOR_SIZE)
         .await
         .map_err(|error| IndexError::Read { offset, error })?;
     if block.iter().all(|&byte| byte == 0) {
@@ -66,8 +66,7 @@ async fn next_member<B: BlockSource>(
 
 /// Bytes of content behind the header: links and directories have none, whatever they claim.
 fn stored_len(member: &Member) -> Option<u64> {
-    let has_content =
-        !matches!(member.kind, MemberKind::HardLink(_) | MemberKind::SymbolicLink(_));
+    let has_content = !matches!(member.kind, MemberKind::HardLink(_) | MemberKind::SymbolicLink(_));
     let len = if has_content { member.len } else { 0 };
     len.checked_next_multiple_of(SECTOR_LEN).map(|_| len)
 }

@@ -77,11 +77,7 @@ impl Overrides {
 }
 
 /// Reads the header block at `offset` with what its extension blocks said.
-pub(super) fn parse(
-    block: &[u8],
-    offset: u64,
-    overrides: Overrides,
-) -> Result<Member, IndexError> {
+pub(super) fn parse(block: &[u8], offset: u64, overrides: Overrides) -> Result<Member, IndexError> {
     let header = Header::from_byte_slice(block);
     let sum = header.cksum().map_err(|_| IndexError::Damaged { offset })?;
     if sum != checksum(block) {

@@ -1,5 +1,5 @@
 //! Reads an archive's headers through a window that adapts to the size of the files between them.
-use crate::platform::{BlockSource, SECTOR_LEN};
+use crate::platform::{BlockSource, SECTOR_SIZE};
 use std::io;
 
 /// After a jump, read this much: the next header may be all that is wanted.
@@ -43,7 +43,7 @@ impl<B: BlockSource> Window<B> {
     async fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
         self.adapt(offset);
         let rest = self.disk_len().saturating_sub(offset);
-        let wanted = self.next_len.max(len.next_multiple_of(SECTOR_LEN as usize));
+        let wanted = self.next_len.max(len.next_multiple_of(SECTOR_SIZE));
         let len = usize::try_from(rest).map_or(wanted, |rest| wanted.min(rest));
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(len, 0);
@@ -56,7 +56,6 @@ impl<B: BlockSource> Window<B> {
     fn adapt(&mut self, offset: u64) {
         let end = self.start + self.buffer.len() as u64;
         let near = offset <= end.saturating_add(self.buffer.len() as u64);
-        self.next_len =
-            if near { (self.next_len * 2).min(WINDOW_LEN_MAX) } else { WINDOW_LEN_MIN };
+        self.next_len = if near { (self.next_len * 2).min(WINDOW_LEN_MAX) } else { WINDOW_LEN_MIN };
     }
 }
