@@ -5,6 +5,10 @@
 //! images. What std can be asked for and a guest has not (files, sockets, processes, threads) fails with
 //! `ENOSYS` or the error that C has for the case: nothing pretends to succeed.
 //!
+//! To std, all fibers are one thread: they share its `thread_local!` values and its `thread::park` token.
+//! Locks and condition variables work between fibers; what parks the thread (`std::sync::mpsc`, scoped
+//! threads) does not, and the kernel's tasks are to be used instead.
+//!
 //! The C names are exported except under `cfg(test)`, where they would take the place of the host's C
 //! library. Tests call the functions by their paths.
 #![no_std]

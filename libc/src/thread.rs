@@ -145,6 +145,13 @@ extern "C" fn pthread_create(
     EAGAIN
 }
 
+/// Lets the kernel's tasks and other fibers run.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+extern "C" fn sched_yield() -> c_int {
+    paravane_kernel::run(paravane_kernel::task::yield_now());
+    0
+}
+
 /// There is no thread to detach.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 extern "C" fn pthread_detach(_thread: usize) -> c_int {
