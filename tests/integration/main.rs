@@ -8,6 +8,7 @@ mod case;
 mod cli;
 mod domain;
 mod hostile;
+mod kernel;
 mod lifecycle;
 mod load;
 mod malformed;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let cases = [
         hostile::cases(),
+        kernel::cases(),
         lifecycle::cases(),
         web::cases(),
         malformed::cases(),
