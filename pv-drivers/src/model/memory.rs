@@ -13,8 +13,8 @@ const DMA_OFFSET: u64 = 0x4000_0000_0000;
 
 #[derive(Debug, Default)]
 struct Books {
-    /// Length of each allocation by its device address.
-    live: RefCell<BTreeMap<u64, usize>>,
+    /// Layout of each allocation by its device address.
+    live: RefCell<BTreeMap<u64, Layout>>,
     /// Bytes that may still be allocated; `None` for any number.
     limit: Cell<Option<usize>>,
 }
@@ -32,13 +32,13 @@ unsafe impl Dma for Arena {
         }
         // SAFETY: the trait says that the size is not 0.
         let memory = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        self.0.live.borrow_mut().insert(self.device_address(memory), layout.size());
+        self.0.live.borrow_mut().insert(self.device_address(memory), layout);
         Some(memory)
     }
 
     unsafe fn deallocate(&self, memory: NonNull<u8>, layout: Layout) {
         let known = self.0.live.borrow_mut().remove(&self.device_address(memory));
-        assert_eq!(known, Some(layout.size()), "freed what was not allocated");
+        assert_eq!(known, Some(layout), "freed what was not allocated");
         // SAFETY: by the caller, it came from `allocate` with this layout.
         unsafe { dealloc(memory.as_ptr(), layout) }
     }
@@ -52,7 +52,7 @@ impl Arena {
     /// Bytes allocated at the moment.
     #[must_use]
     pub fn allocated(&self) -> usize {
-        self.0.live.borrow().values().sum()
+        self.0.live.borrow().values().map(Layout::size).sum()
     }
 
     /// Lets allocation fail after `bytes` more.
@@ -60,11 +60,24 @@ impl Arena {
         self.0.limit.set(Some(bytes));
     }
 
+    /// Frees what is still allocated: what dropped queues have leaked. For fuzz targets, which make
+    /// queues by the million.
+    ///
+    /// # Safety
+    /// No buffer, queue or front-end with this memory is used or dropped any more.
+    pub unsafe fn free_leaked(&self) {
+        for (address, layout) in self.0.live.take() {
+            let memory = usize::try_from(address - DMA_OFFSET).expect("64 bits");
+            // SAFETY: by the caller.
+            unsafe { dealloc(core::ptr::with_exposed_provenance_mut(memory), layout) }
+        }
+    }
+
     /// Whether the bytes are altogether in one allocation.
     fn is_live(&self, address: u64, len: usize) -> bool {
         let live = self.0.live.borrow();
-        live.range(..=address).next_back().is_some_and(|(base, size)| {
-            usize::try_from(address - base).is_ok_and(|offset| offset + len <= *size)
+        live.range(..=address).next_back().is_some_and(|(base, layout)| {
+            usize::try_from(address - base).is_ok_and(|offset| offset + len <= layout.size())
         })
     }
 

@@ -69,7 +69,7 @@ pub struct VirtQueue<D: Dma, T, R: RingMemory = DmaRing<D>> {
     layout: Layout,
     event_idx: bool,
     /// By head descriptor: what is in flight.
-    in_flight: ManuallyDrop<Vec<Option<InFlight<D, T>>>>,
+    in_flight: Vec<Option<ManuallyDrop<InFlight<D, T>>>>,
     in_flight_count: u16,
     /// The driver's own copy of the `next` fields, which the device cannot change. Free descriptors
     /// form a list through it, and so does every chain.
@@ -111,7 +111,7 @@ impl<D: Dma, T, R: RingMemory> VirtQueue<D, T, R> {
             ring: ManuallyDrop::new(ring),
             layout,
             event_idx: features & feature::RING_EVENT_IDX != 0,
-            in_flight: ManuallyDrop::new((0..size).map(|_| None).collect()),
+            in_flight: (0..size).map(|_| None).collect(),
             in_flight_count: 0,
             next: (1..=size).collect(),
             free_head: 0,
@@ -160,7 +160,7 @@ impl<D: Dma, T, R: RingMemory> VirtQueue<D, T, R> {
         // Relaxed: the device reads the entry only after it saw the index that `publish` releases.
         self.ring.store_u16(self.layout.available_entry(self.available), head, Ordering::Relaxed);
         let in_flight = InFlight { chain, token, available: self.available };
-        self.in_flight[usize::from(head)] = Some(in_flight);
+        self.in_flight[usize::from(head)] = Some(ManuallyDrop::new(in_flight));
         self.available = self.available.wrapping_add(1);
         self.in_flight_count += 1;
         Ok(())
@@ -267,8 +267,9 @@ impl<D: Dma, T, R: RingMemory> VirtQueue<D, T, R> {
         let head = u16::try_from(id).map_err(|_| RingFault::Id(id))?;
         let (published, unpublished) = (self.published, self.unpublished());
         let slot = self.in_flight.get_mut(usize::from(head)).ok_or(RingFault::Id(id))?;
-        let shown =
-            |chain: &&InFlight<D, T>| chain.available.wrapping_sub(published) >= unpublished;
+        let shown = |chain: &&ManuallyDrop<InFlight<D, T>>| {
+            chain.available.wrapping_sub(published) >= unpublished
+        };
         let chain = &slot.as_ref().filter(shown).ok_or(RingFault::Id(id))?.chain;
         let writable = chain.writable_len();
         if u64::from(written) > writable {
@@ -276,7 +277,7 @@ impl<D: Dma, T, R: RingMemory> VirtQueue<D, T, R> {
         }
         let in_flight = slot.take().ok_or(RingFault::Id(id))?;
         self.in_flight_count -= 1;
-        Ok((head, in_flight))
+        Ok((head, ManuallyDrop::into_inner(in_flight)))
     }
 
     /// Writes the descriptors of a chain of `count` segments, for which there are enough free ones.
