@@ -43,6 +43,14 @@ impl GuestRam {
         Ok(Self { memory, size })
     }
 
+    /// Maps `size` bytes of zeroed RAM wherever there is room: for tests, which need many.
+    #[cfg(test)]
+    pub(crate) fn anywhere(size: u64) -> io::Result<Self> {
+        let len = usize::try_from(size).map_err(io::Error::other)?;
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len)]);
+        Ok(Self { memory: memory.map_err(io::Error::other)?, size })
+    }
+
     /// Bytes of RAM.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -12,6 +12,8 @@ pub mod block;
 pub mod net;
 mod queue;
 mod slices;
+#[cfg(test)]
+mod test_driver;
 
 pub use block::BlockDevice;
 pub use net::{FrameDescriptor, NetDevice};

@@ -130,13 +130,11 @@ impl BlockDevice {
         let is_write_through = self.limits.features & feature::BLK_FLUSH == 0;
         let head = self.chain.head;
         let job = Job { head, status, operation, slices, read_len, is_write_through };
-        match self.worker.as_ref().map(|worker| worker.submit(job)) {
-            Some(Ok(())) => {
-                self.in_flight += 1;
-                None
-            }
-            _ => Some((Status::IoError, 0)),
+        if !self.worker.as_ref().is_some_and(|worker| worker.submit(job)) {
+            return Some((Status::IoError, 0));
         }
+        self.in_flight += 1;
+        None
     }
 
     fn write_id(&mut self) -> u32 {

@@ -2,6 +2,8 @@
 mod device;
 mod request;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use device::BlockDevice;

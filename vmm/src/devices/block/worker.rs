@@ -8,7 +8,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// A request for the worker.
 #[derive(Debug)]
@@ -34,28 +34,31 @@ pub(super) struct Done {
 /// The worker, seen from the device. Jobs are done one after the other, in order.
 #[derive(Debug)]
 pub(super) struct Worker {
-    jobs: Sender<Job>,
+    /// Taken only to end the thread.
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
     done: Arc<Mutex<Vec<Done>>>,
     wakeup: File,
     taken: Vec<Done>,
 }
 
 impl Worker {
-    /// Starts the thread. It ends when the worker is dropped.
+    /// Starts the thread.
     pub(super) fn start(name: &str, storage: Arc<dyn Storage>) -> io::Result<Self> {
         let wakeup = event_descriptor()?;
         let (jobs, queue) = channel();
         let done = Arc::new(Mutex::new(Vec::new()));
         let results = Results { done: Arc::clone(&done), wakeup: wakeup.try_clone()? };
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(format!("block-{name}"))
-            .spawn(move || run(&queue, &*storage, results))?;
-        Ok(Self { jobs, done, wakeup, taken: Vec::new() })
+            .spawn(move || run(queue, &*storage, results))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), done, wakeup, taken: Vec::new() })
     }
 
     /// Hands a job over.
-    pub(super) fn submit(&self, job: Job) -> Result<(), Job> {
-        self.jobs.send(job).map_err(|error| error.0)
+    /// False if the thread has ended.
+    pub(super) fn submit(&self, job: Job) -> bool {
+        self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
     }
 
     /// Jobs done since the last call.
@@ -74,12 +77,23 @@ impl Worker {
     }
 }
 
+impl Drop for Worker {
+    /// Waits for the thread: it must not touch guest RAM after the device is gone.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has ended, too.
+            let _ = thread.join();
+        }
+    }
+}
+
 struct Results {
     done: Arc<Mutex<Vec<Done>>>,
     wakeup: File,
 }
 
-fn run(queue: &Receiver<Job>, storage: &dyn Storage, mut results: Results) {
+fn run(queue: Receiver<Job>, storage: &dyn Storage, mut results: Results) {
     for mut job in queue {
         let result = match perform(&mut job, storage) {
             Ok(()) => Status::Ok,

@@ -13,7 +13,7 @@ const QUEUE_SIZE: u16 = 256;
 const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
 
-const FEATURES: u64 = feature::NET_CSUM
+pub(super) const FEATURES: u64 = feature::NET_CSUM
     | feature::NET_GUEST_CSUM
     | feature::NET_HOST_TSO4
     | feature::NET_GUEST_TSO4
@@ -24,7 +24,7 @@ const FEATURES: u64 = feature::NET_CSUM
 /// A network device.
 #[derive(Debug)]
 pub struct NetDevice {
-    frames: FrameDescriptor,
+    pub(super) frames: FrameDescriptor,
     config: NetConfig,
     tag: [u8; 16],
     rings: Option<Rings>,

@@ -3,6 +3,8 @@ mod device;
 mod frames;
 mod header;
 mod receive;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 pub use device::NetDevice;
