@@ -59,7 +59,7 @@ pub trait Transport: Unpin + 'static {
     /// Waits until what was written is on its way.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Tells the peer that nothing more will be sent.
+    /// Tells the peer that nothing more will be sent, and waits until it has all that was.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Ends the connection at once (TCP: with a reset).
