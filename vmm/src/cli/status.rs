@@ -27,10 +27,16 @@ impl Status {
     /// The operator did not wait for the guest to end.
     pub const INTERRUPTED: Self = Self(130);
 
-    /// The status of a guest that ended itself: statuses above [`Status::GUEST_MAX`] become that.
+    /// The status of a guest that ended itself with `status`; `None` above [`Status::GUEST_MAX`].
     #[must_use]
-    pub fn of_guest(status: u8) -> Self {
-        Self(status.min(Self::GUEST_MAX.0))
+    pub fn of_guest(status: u8) -> Option<Self> {
+        (status <= Self::GUEST_MAX.0).then_some(Self(status))
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -1,10 +1,23 @@
-//! Crash reports: what happened to a guest, for the people who run and write it.
+//! Crash reports: what happened to a guest, for the people who run and write it. The same text on
+//! every backend.
+mod cause;
+mod symbols;
+#[cfg(test)]
+mod tests;
+mod text;
+
 use crate::cli::Status;
 use crate::domain::{AddressSpace, Plan};
-use crate::ending::{Cause, Crash};
+use crate::ending::{Cause, Crash, Registers};
+use crate::image::Source;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use symbols::Symbols;
+use text::Printable;
+
+/// Most lines of console output in a report.
+const CONSOLE_LINES: usize = 20;
 
 /// What is known of a guest before it runs.
 #[derive(Debug)]
@@ -26,6 +39,16 @@ impl Subject {
             space: plan.space().clone(),
         })
     }
+
+    /// The image's bytes; empty if they cannot be read any more.
+    fn image(&self) -> Vec<u8> {
+        let read = || {
+            let len = usize::try_from(self.file.len()?).map_err(io::Error::other)?;
+            let mut bytes = vec![0; len];
+            self.file.read_at(0, &mut bytes).map(|()| bytes)
+        };
+        read().unwrap_or_default()
+    }
 }
 
 /// A crash report; shown by its `Display`.
@@ -45,15 +68,70 @@ pub struct Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "paravane: {} {}", self.subject.name, describe(&self.crash.cause))?;
-        writeln!(f, "{:x?}", self.crash.registers)?;
-        for frame in self.frames {
-            writeln!(f, "  {frame:#x}")?;
+        let Self { subject, crash, .. } = self;
+        let what = cause::Description { cause: &crash.cause, space: &subject.space };
+        writeln!(f, "paravane: the guest {} was ended: {what}", subject.name)?;
+        write_registers(f, &crash.registers)?;
+        self.write_backtrace(f)?;
+        self.write_console(f)?;
+        writeln!(f, "  exit status {}", self.status)
+    }
+}
+
+impl Report<'_> {
+    fn write_backtrace(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  backtrace:")?;
+        let image = self.subject.image();
+        let symbols = Symbols::new(&image);
+        for (number, &address) in self.frames.iter().enumerate() {
+            // A return address belongs to the call before it, which may be on another line.
+            let is_exact = number == 0 && self.crash.cause.is_at_instruction();
+            let probe = if is_exact { address } else { address.saturating_sub(1) };
+            write!(f, "  {number:>4}: {address:#018x}")?;
+            symbols.write(f, probe)?;
+        }
+        Ok(())
+    }
+
+    fn write_console(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(self.console);
+        let lines: Vec<_> = text.lines().collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "  last console output:")?;
+        let skipped = lines.len().saturating_sub(CONSOLE_LINES);
+        for line in lines.iter().skip(skipped) {
+            writeln!(f, "    | {}", Printable(line))?;
         }
         Ok(())
     }
 }
 
-fn describe(cause: &Cause) -> String {
-    format!("{cause:x?}")
+impl Cause {
+    /// Whether the guest's `rip` is the instruction at fault, rather than a return address.
+    fn is_at_instruction(&self) -> bool {
+        matches!(self, Self::Fault { .. } | Self::Hang)
+    }
+}
+
+fn write_registers(f: &mut fmt::Formatter<'_>, registers: &Registers) -> fmt::Result {
+    let r = registers;
+    let rows = [
+        [("rip", r.rip), ("rsp", r.rsp), ("rbp", r.rbp)],
+        [("rax", r.rax), ("rbx", r.rbx), ("rcx", r.rcx)],
+        [("rdx", r.rdx), ("rsi", r.rsi), ("rdi", r.rdi)],
+        [("r8", r.r8), ("r9", r.r9), ("r10", r.r10)],
+        [("r11", r.r11), ("r12", r.r12), ("r13", r.r13)],
+        [("r14", r.r14), ("r15", r.r15), ("rflags", r.rflags)],
+    ];
+    writeln!(f, "  registers:")?;
+    for row in rows {
+        write!(f, "   ")?;
+        for (name, value) in row {
+            write!(f, " {name:>6} {value:016x}")?;
+        }
+        writeln!(f)?;
+    }
+    Ok(())
 }

@@ -11,13 +11,13 @@ impl Supervisor {
         let wait = waitpid(Some(self.pid), WaitOptions::empty()).ok().flatten();
         let recorded = self.black_box.recorded();
         match recorded {
-            Some((Ending::Exit { status }, _)) => Status::of_guest(status),
+            Some((Ending::Exit { status }, _)) => exit(status),
             Some((Ending::Crash(crash), frames)) => self.report(subject, &crash, &frames),
             None if self.interrupted => {
                 eprintln!("paravane: ended before the guest had ended");
                 Status::INTERRUPTED
             }
-            None => self.unrecorded(subject, wait.map(|(_, status)| status)),
+            None => self.unrecorded(wait.map(|(_, status)| status)),
         }
     }
 
@@ -37,7 +37,7 @@ impl Supervisor {
     }
 
     /// The domain process ended without a record: it was killed.
-    fn unrecorded(&self, _subject: &Subject, wait: Option<WaitStatus>) -> Status {
+    fn unrecorded(&self, wait: Option<WaitStatus>) -> Status {
         let signal = wait.and_then(WaitStatus::terminating_signal);
         let (status, what) = match signal {
             Some(libc::SIGSYS) => {
@@ -54,4 +54,12 @@ impl Supervisor {
         eprintln!("paravane: the domain process {what}{signal}");
         status
     }
+}
+
+/// The guest ended itself. Statuses above those of guests have other meanings here.
+fn exit(status: u8) -> Status {
+    Status::of_guest(status).unwrap_or_else(|| {
+        eprintln!("paravane: the guest ended itself with status {status}");
+        Status::CRASHED
+    })
 }

@@ -97,9 +97,14 @@ impl Gate {
         self.avx.store(u32::from(std::is_x86_feature_detected!("avx")), Ordering::Relaxed);
     }
 
+    /// Whether the host works on a hypercall.
+    pub(super) fn is_in_hypercall(&self) -> bool {
+        self.in_hypercall.load(Ordering::Relaxed) != 0
+    }
+
     /// The frame of the hypercall that the host works on, if it does.
     pub(super) fn hypercall_frame(&self) -> Option<GuestFrame> {
-        if self.in_hypercall.load(Ordering::Relaxed) == 0 {
+        if !self.is_in_hypercall() {
             return None;
         }
         let address = self.host_stack.load(Ordering::Relaxed) - size_of::<GuestFrame>() as u64;

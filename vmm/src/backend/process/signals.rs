@@ -108,8 +108,10 @@ impl Interrupted {
         Self { registers, vector, error_code: value(libc::REG_ERR), cr2: value(libc::REG_CR2) }
     }
 
+    /// Whether the guest ran, or the gate on its behalf; wherever its instruction pointer was.
     fn in_guest(&self) -> bool {
-        is_guest(self.registers.rip)
+        let rip = self.registers.rip;
+        !GATE.is_in_hypercall() || is_guest(rip) || gate::is_gate(rip)
     }
 
     /// The guest's registers: those found, or those at its hypercall if the host was at work.
@@ -121,19 +123,26 @@ impl Interrupted {
     }
 
     fn cause(&self, signal: c_int, info: &siginfo_t, ram_size: u64) -> Cause {
-        let rip = self.registers.rip;
         match signal {
             WATCHDOG_SIGNAL => Cause::Hang,
-            libc::SIGSYS => Cause::DirectSystemCall { number: self.registers.rax },
+            libc::SIGSYS if self.in_guest() => {
+                Cause::DirectSystemCall { number: self.registers.rax }
+            }
+            libc::SIGSYS => {
+                let text = format!("the VMM made a forbidden system call ({})", self.registers.rax);
+                Cause::Host { text }
+            }
             // Sent by somebody, not raised by an instruction: `kill` can do that, a guest cannot.
             _ if info.si_code <= 0 => {
                 Cause::Host { text: format!("signal {signal} was sent to the domain process") }
             }
-            _ if self.in_guest() || gate::is_gate(rip) => self.fault(),
+            _ if self.in_guest() => self.fault(),
             _ if ram_offset(self.cr2, 1, ram_size).is_some() => {
                 Cause::DeviceAddress { address: self.cr2 }
             }
-            _ => Cause::Host { text: format!("signal {signal} in the VMM at {rip:#x}") },
+            _ => Cause::Host {
+                text: format!("signal {signal} in the VMM at {:#x}", self.registers.rip),
+            },
         }
     }
 

@@ -1,0 +1,69 @@
+//! Function, file and line of an address, from the image's symbols and line tables.
+use super::text::Printable;
+use addr2line::gimli::{EndianSlice, LittleEndian};
+use addr2line::{Context, demangle_auto};
+use object::{File, Object, ObjectSection, SymbolMap, SymbolMapName};
+use std::borrow::Cow;
+use std::fmt;
+
+type Reader<'a> = EndianSlice<'a, LittleEndian>;
+
+/// The symbols of an image; without some or all of them, less is said.
+pub(super) struct Symbols<'a> {
+    lines: Option<Context<Reader<'a>>>,
+    functions: Option<SymbolMap<SymbolMapName<'a>>>,
+}
+
+impl<'a> Symbols<'a> {
+    pub(super) fn new(image: &'a [u8]) -> Self {
+        let file = File::parse(image).ok();
+        let lines = file.as_ref().and_then(line_tables);
+        let functions = file.map(|file| file.symbol_map());
+        Self { lines, functions }
+    }
+
+    /// Writes what is at `address` to the end of the line, and the functions that it was inlined into on
+    /// lines of their own.
+    pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, address: u64) -> fmt::Result {
+        if self.write_lines(f, address)? {
+            return Ok(());
+        }
+        let function = self.functions.as_ref().and_then(|map| map.containing(address));
+        match function {
+            Some(function) => {
+                let name = demangle_auto(Cow::Borrowed(function.name()), None);
+                writeln!(f, " {}", Printable(&name))
+            }
+            None => writeln!(f),
+        }
+    }
+
+    /// As [`Symbols::write`], from line tables; false if they know nothing.
+    fn write_lines(&self, f: &mut fmt::Formatter<'_>, address: u64) -> Result<bool, fmt::Error> {
+        let found = self.lines.as_ref().map(|lines| lines.find_frames(address).skip_all_loads());
+        let Some(Ok(mut frames)) = found else { return Ok(false) };
+        let mut is_known = false;
+        while let Ok(Some(frame)) = frames.next() {
+            let Some(location) = frame.location else { break };
+            if is_known {
+                write!(f, "{:24}", "")?;
+            }
+            is_known = true;
+            let name = frame.function.as_ref().and_then(|function| function.demangle().ok());
+            let name = name.unwrap_or(Cow::Borrowed("?"));
+            let file = location.file.unwrap_or("?");
+            let line = location.line.unwrap_or(0);
+            writeln!(f, " {} at {}:{line}", Printable(&name), Printable(file))?;
+        }
+        Ok(is_known)
+    }
+}
+
+fn line_tables<'a>(file: &File<'a>) -> Option<Context<Reader<'a>>> {
+    let section = |id: addr2line::gimli::SectionId| {
+        let data = file.section_by_name(id.name()).and_then(|section| section.data().ok());
+        Ok::<_, addr2line::gimli::Error>(EndianSlice::new(data.unwrap_or(&[]), LittleEndian))
+    };
+    let dwarf = addr2line::gimli::Dwarf::load(section).ok()?;
+    Context::from_dwarf(dwarf).ok()
+}

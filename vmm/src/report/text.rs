@@ -1,0 +1,19 @@
+//! Text of the guest's, made harmless.
+use std::fmt::{self, Write};
+
+/// Text without anything that a terminal would obey.
+#[derive(Debug)]
+pub(super) struct Printable<'a>(pub(super) &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if character.is_control() && character != '\t' {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        Ok(())
+    }
+}
