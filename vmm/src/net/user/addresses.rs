@@ -46,13 +46,22 @@ impl Addresses {
         address.to_bits() & mask == self.guest.to_bits() & mask
     }
 
+    /// The address that stands for a client of a published port: its own where the guest can tell it
+    /// from others, else the gateway's.
+    pub(super) fn stand_in(&self, client: IpAddr) -> Ipv4Addr {
+        match client.to_canonical() {
+            IpAddr::V4(address) if !self.is_local(address) && !address.is_loopback() => address,
+            _ => self.gateway,
+        }
+    }
+
     /// Where to carry what the guest sends to `destination`.
     pub(super) fn route(&self, destination: SocketAddr) -> Route {
         let IpAddr::V4(address) = destination.ip() else { return Route::Refused };
         if address == self.gateway && destination.port() == DNS_PORT {
             return Route::Resolver;
         }
-        let first = address.octets()[0];
+        let first_octet = address.octets()[0];
         let is_refused = self.is_local(address)
             || address.is_loopback()
             || address.is_link_local()
@@ -60,8 +69,8 @@ impl Addresses {
             || address.is_broadcast()
             || destination.port() == 0
             // Linux takes 0.0.0.0 for the host itself; 240.0.0.0/4 is reserved.
-            || first == 0
-            || first >= 240;
+            || first_octet == 0
+            || first_octet >= 240;
         if is_refused { Route::Refused } else { Route::Out(destination) }
     }
 }
@@ -91,6 +100,17 @@ mod tests {
             "[2001:db8::1]:80",
         ] {
             assert_eq!(route(refused), Route::Refused, "{refused}");
+        }
+    }
+
+    #[test]
+    fn clients_are_shown_as_they_are_unless_they_are_local() {
+        let stand_in =
+            |text: &str| Addresses::default().stand_in(text.parse().unwrap()).to_string();
+        assert_eq!(stand_in("192.0.2.7"), "192.0.2.7");
+        assert_eq!(stand_in("::ffff:192.0.2.7"), "192.0.2.7");
+        for local in ["127.0.0.1", "127.9.9.9", "10.0.2.15", "10.0.2.77", "::1", "2001:db8::1"] {
+            assert_eq!(stand_in(local), "10.0.2.2", "{local}");
         }
     }
 }

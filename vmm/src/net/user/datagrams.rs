@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Most datagrams taken from one socket in a row.
 const DATAGRAMS_PER_TURN: usize = 64;
-/// Ports of the gateway that stand for clients of published ports: first and count.
+/// Ports that clients of published ports appear to come from: first and count.
 const CLIENT_PORT_FIRST: u16 = 32768;
 const CLIENT_PORT_COUNT: u16 = 16384;
 
@@ -234,7 +234,7 @@ impl Datagrams {
             return flow.ends.other;
         }
         self.make_room();
-        let ends = Ends { guest, other: self.free_stand_in(guest) };
+        let ends = Ends { guest, other: self.free_stand_in(client, guest) };
         let host = HostEnd::Client { port, address: client };
         let key = self.insert(Flow { ends, host, last_used: now });
         self.by_client.insert((port, client), key);
@@ -242,11 +242,12 @@ impl Datagrams {
     }
 
     /// There are more ports than flows, so one is free.
-    fn free_stand_in(&mut self, guest: SocketAddr) -> SocketAddr {
+    fn free_stand_in(&mut self, client: SocketAddr, guest: SocketAddr) -> SocketAddr {
+        let address = self.addresses.stand_in(client.ip());
         loop {
             let port = CLIENT_PORT_FIRST + self.next_client_port;
             self.next_client_port = (self.next_client_port + 1) % CLIENT_PORT_COUNT;
-            let other = SocketAddr::new(self.addresses.gateway.into(), port);
+            let other = SocketAddr::new(address.into(), port);
             if !self.by_ends.contains_key(&Ends { guest, other }) {
                 return other;
             }

@@ -8,14 +8,19 @@ use super::token::Source;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
-use paravane_netstack::{Flow, Instant, PendingId, Stack};
+use paravane_netstack::{ConnectionId, Flow, Instant, PendingId, Stack, TcpError};
 use slab::Slab;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Most connections taken from one published port in a row.
 const ACCEPTS_PER_TURN: usize = 64;
+
+/// First of the ports that clients appear to come from.
+const CLIENT_PORT_FIRST: u16 = 1024;
+/// Most ports tried for one client.
+const PORT_TRIES: usize = 64;
 
 /// A published port.
 #[derive(Debug)]
@@ -33,6 +38,7 @@ pub(super) struct Relays {
     relays: Slab<Relay>,
     ready: Arc<ReadyQueue>,
     listeners: Vec<Listener>,
+    next_port: u16,
     pub(super) count_max: usize,
 }
 
@@ -43,6 +49,7 @@ impl Relays {
             relays: Slab::new(),
             ready: Arc::default(),
             listeners: Vec::new(),
+            next_port: CLIENT_PORT_FIRST,
             count_max,
         }
     }
@@ -86,20 +93,28 @@ impl Relays {
         self.listeners.iter().any(|listener| listener.is_ready)
     }
 
-    /// Takes connections from the published ports.
+    /// Takes connections from the published ports and carries them on to the guest, or resets them.
     pub(super) fn accept(&mut self, stack: &mut Stack, registry: &Registry) {
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
-                let Some((stream, guest)) = self.accept_one(index) else { break };
-                self.connect_to_guest(stream, guest, stack, registry);
+                let Some((stream, from, to)) = self.accept_one(index) else { break };
+                let Some(connection) = self.connect_to_guest(from, to, stack) else {
+                    reset_on_drop(&stream);
+                    continue;
+                };
+                if self.add(stream, GuestEnd::Connecting(connection), registry).is_err() {
+                    stack.abort(connection);
+                    stack.release(connection);
+                }
             }
         }
     }
 
-    fn accept_one(&mut self, index: usize) -> Option<(TcpStream, SocketAddr)> {
+    /// A connection to a published port, with its client and where in the guest it is to go.
+    fn accept_one(&mut self, index: usize) -> Option<(TcpStream, IpAddr, SocketAddr)> {
         let listener = self.listeners.get_mut(index).filter(|listener| listener.is_ready)?;
         match listener.socket.accept() {
-            Ok((stream, _)) => Some((stream, listener.guest)),
+            Ok((stream, client)) => Some((stream, client.ip(), listener.guest)),
             Err(error) => {
                 // Out of descriptors: there is more to take, later.
                 let is_short = matches!(
@@ -112,24 +127,27 @@ impl Relays {
         }
     }
 
-    /// Carries a connection of the host's on to the guest, or resets it.
+    /// Begins a connection to the guest. Ports are used in turn, so that one comes back only after the
+    /// guest has forgotten the connection that had it last.
     fn connect_to_guest(
         &mut self,
-        stream: TcpStream,
+        client: IpAddr,
         guest: SocketAddr,
         stack: &mut Stack,
-        registry: &Registry,
-    ) {
-        if self.relays.len() < self.count_max
-            && let Ok(connection) = stack.connect(guest, None)
-        {
-            if self.add(stream, GuestEnd::Connecting(connection), registry).is_err() {
-                stack.abort(connection);
-                stack.release(connection);
-            }
-        } else {
-            reset_on_drop(&stream);
+    ) -> Option<ConnectionId> {
+        if self.relays.len() >= self.count_max {
+            return None;
         }
+        let address = self.addresses.stand_in(client);
+        for _ in 0..PORT_TRIES {
+            let local = SocketAddr::new(address.into(), self.next_port);
+            self.next_port = self.next_port.checked_add(1).unwrap_or(CLIENT_PORT_FIRST);
+            match stack.connect(guest, Some(local)) {
+                Err(TcpError::InUse) => {}
+                result => return result.ok(),
+            }
+        }
+        None
     }
 
     /// Carries the connections that the guest wants on to the host's network, or refuses them.

@@ -160,16 +160,44 @@ impl Guest {
         });
     }
 
+    /// Passes back the first bytes of every connection of `listener` and closes it, until `done`.
+    pub(super) fn answer_and_close(
+        &mut self,
+        listener: ListenerId,
+        mut done: impl FnMut() -> bool,
+    ) {
+        let mut connections = Vec::new();
+        self.until(|guest| {
+            while let Poll::Ready(id) = guest.stack.poll_accept(listener, &mut context()) {
+                connections.extend(id);
+            }
+            connections.retain(|&id| {
+                let take = |bytes: &mut [u8]| (bytes.len(), bytes.to_vec());
+                let Poll::Ready(received) = guest.stack.poll_recv(id, &mut context(), take) else {
+                    return true;
+                };
+                guest.send_once(id, &received.unwrap().unwrap_or_default());
+                guest.stack.release(id);
+                false
+            });
+            done().then_some(())
+        });
+    }
+
+    fn send_once(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let give = |room: &mut [u8]| {
+            room[..bytes.len()].copy_from_slice(bytes);
+            (bytes.len(), ())
+        };
+        let sent = self.stack.poll_send(id, &mut context(), give);
+        assert!(matches!(sent, Poll::Ready(Ok(()))));
+    }
+
     fn echo_once(&mut self, id: ConnectionId) -> bool {
         let take = |bytes: &mut [u8]| (bytes.len(), bytes.to_vec());
         match self.stack.poll_recv(id, &mut context(), take) {
             Poll::Ready(Ok(Some(bytes))) => {
-                let give = |room: &mut [u8]| {
-                    room[..bytes.len()].copy_from_slice(&bytes);
-                    (bytes.len(), ())
-                };
-                let sent = self.stack.poll_send(id, &mut context(), give);
-                assert!(matches!(sent, Poll::Ready(Ok(()))));
+                self.send_once(id, &bytes);
                 true
             }
             Poll::Pending => true,

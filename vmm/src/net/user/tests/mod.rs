@@ -126,6 +126,40 @@ fn a_reset_of_the_client_reaches_the_guest() {
 }
 
 #[test]
+fn the_guest_sees_who_its_clients_are() {
+    let Some(outside) = outside_address() else { return };
+    let free = TcpListener::bind(outside).unwrap().local_addr().unwrap();
+    let port = Publish { host: free, guest_port: GUEST_PORT, protocol: Protocol::Tcp };
+    let mut guest = Guest::new(&[port]);
+    let listener = guest.stack.listen(GUEST_PORT, 8).unwrap();
+    let _client = TcpStream::connect(port.host).unwrap();
+    let id = guest.accept(listener);
+    assert_eq!(guest.stack.flow(id).unwrap().remote_address().ip(), outside.ip());
+}
+
+/// One after the other, faster than the guest forgets ended connections: none fails or waits.
+#[test]
+fn many_short_connections_in_a_row() {
+    const COUNT: usize = 3000;
+    let port = published(Protocol::Tcp);
+    let mut guest = Guest::new(&[port]);
+    let listener = guest.stack.listen(GUEST_PORT, 64).unwrap();
+    let done = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while done.fetch_add(1, Ordering::Relaxed) < COUNT {
+                let mut stream = TcpStream::connect(port.host).unwrap();
+                stream.write_all(b"x").unwrap();
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).unwrap();
+                assert_eq!(answer, b"x");
+            }
+        });
+        guest.answer_and_close(listener, || done.load(Ordering::Relaxed) > COUNT);
+    });
+}
+
+#[test]
 fn clients_see_the_end_of_the_guest() {
     let port = published(Protocol::Tcp);
     let mut guest = Guest::new(&[port]);
