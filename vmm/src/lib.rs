@@ -17,3 +17,4 @@ pub mod net;
 pub mod report;
 pub mod site;
 pub mod supervisor;
+mod width;

@@ -1,4 +1,5 @@
 //! `paravane run` with guests of a few instructions each, on the process backend.
+#![allow(clippy::unwrap_used, reason = "a test")]
 use std::arch::naked_asm;
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};

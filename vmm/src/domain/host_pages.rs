@@ -1,5 +1,6 @@
 //! The pages that the host supplies: start info, hypercall page, time page, configuration.
 use super::map;
+use crate::width::to_usize;
 use paravane_abi::layout::{CONFIG, HYPERCALL_PAGE, PAGE_SIZE, START_INFO, TIME_PAGE};
 use paravane_abi::time::TimePage;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -22,8 +23,8 @@ impl HostPages {
     /// # Errors
     /// The host has no memory, or the addresses are taken.
     pub fn new(config_len: usize) -> io::Result<Self> {
-        let config_pages = config_len.next_multiple_of(PAGE_SIZE as usize);
-        let len = (CONFIG - START_INFO) as usize + config_pages;
+        let config_pages = config_len.next_multiple_of(to_usize(PAGE_SIZE));
+        let len = to_usize(CONFIG - START_INFO) + config_pages;
         let file = memfd_create("paravane-host-pages", MemfdFlags::CLOEXEC)?;
         ftruncate(&file, len as u64)?;
         let writable = ProtFlags::READ | ProtFlags::WRITE;
@@ -67,7 +68,7 @@ impl HostPages {
     /// # Panics
     /// If the bytes do not lie within the host pages: a defect of the VMM.
     pub fn write(&mut self, address: u64, bytes: &[u8]) {
-        let end = (address - START_INFO) as usize + bytes.len();
+        let end = to_usize(address - START_INFO) + bytes.len();
         assert!(end <= self.len, "host pages are written within their bounds");
         // SAFETY: in bounds by the assertion; the alias is not borrowed as Rust memory anywhere but
         // in `time_page`, whose page is written only through its atomics.
@@ -78,6 +79,6 @@ impl HostPages {
 
     fn at(&self, address: u64) -> NonNull<u8> {
         // SAFETY: callers keep the address within the pages.
-        unsafe { self.alias.add((address - START_INFO) as usize) }
+        unsafe { self.alias.add(to_usize(address - START_INFO)) }
     }
 }

@@ -2,6 +2,7 @@
 use super::Domain;
 use crate::access::Access;
 use crate::ending::{Cause, Ending, Registers};
+use crate::width::to_usize;
 use paravane_abi::device::Attach;
 use paravane_abi::hypercall::{ENTROPY_LEN_MAX, Error, Hypercall, TEXT_LEN_MAX};
 use paravane_abi::layout::RAM_BASE;
@@ -59,14 +60,14 @@ impl Domain {
     }
 
     fn console_write(&mut self, address: u64, len: u64) -> Result<u64, Error> {
-        let mut buffer = [0; TEXT_LEN_MAX as usize];
+        let mut buffer = [0; to_usize(TEXT_LEN_MAX)];
         let text = self.copy_in(address, len.min(TEXT_LEN_MAX), &mut buffer)?;
         self.console.write(text, self.black_box);
         Ok(text.len() as u64)
     }
 
     fn panic(&self, address: u64, len: u64) -> Stop {
-        let mut buffer = [0; TEXT_LEN_MAX as usize];
+        let mut buffer = [0; to_usize(TEXT_LEN_MAX)];
         let text = match self.copy_in(address, len.min(TEXT_LEN_MAX), &mut buffer) {
             Ok(text) => String::from_utf8_lossy(text).into_owned(),
             Err(_) => "(the guest gave an unreadable panic message)".to_owned(),
@@ -131,7 +132,7 @@ impl Domain {
             return Err(Error::InvalidArgument);
         }
         let offset = self.space.check(address, len, Access::can_write).ok_or(Error::BadAddress)?;
-        let mut buffer = [0; ENTROPY_LEN_MAX as usize];
+        let mut buffer = [0; to_usize(ENTROPY_LEN_MAX)];
         let bytes = usize::try_from(len).ok().and_then(|len| buffer.get_mut(..len));
         let bytes = bytes.ok_or(Error::InvalidArgument)?;
         fill_random(bytes);

@@ -10,7 +10,7 @@ use std::io;
 pub(crate) unsafe fn protect(address: u64, len: u64, prot: MprotectFlags) -> io::Result<()> {
     let len = usize::try_from(len).map_err(io::Error::other)?;
     // SAFETY: the caller vouches for the pages.
-    Ok(unsafe { mprotect(address as *mut _, len, prot)? })
+    unsafe { mprotect(address as *mut _, len, prot) }.map_err(io::Error::from)
 }
 
 /// The protection bits that give a guest in this process `access`.

@@ -135,7 +135,7 @@ impl Supervisor {
         self.drain_until = Some(Instant::now() + DRAIN_TIME);
         self.black_box.request_stop();
         // The counter cannot overflow: this is written once.
-        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.stop, &1_u64.to_le_bytes());
     }
 
     fn check_drain(&mut self) {

@@ -9,6 +9,7 @@ mod signals;
 use super::{Backend, BackendError};
 use crate::domain::Domain;
 use crate::ending::{Cause, Ending, Registers};
+use crate::width::to_usize;
 use gate::{GATE, GuestFrame, Reply};
 use paravane_abi::hypercall::{SLOT_SIZE, SLOTS_RESERVED};
 use paravane_abi::layout::{HYPERCALL_PAGE, PAGE_SIZE, RAM_BASE, START_INFO};
@@ -119,7 +120,7 @@ fn return_address(domain: &Domain, frame: &GuestFrame) -> u64 {
 
 /// The hypercall page: each slot loads its number and jumps to the gate.
 fn hypercall_page() -> Vec<u8> {
-    let mut page = vec![0xcc; PAGE_SIZE as usize];
+    let mut page = vec![0xcc; to_usize(PAGE_SIZE)];
     for slot in 0..SLOTS_RESERVED {
         let start = slot * SLOT_SIZE;
         // mov eax, slot; jmp [rip + displacement], which counts from the end of the 11 bytes.
@@ -128,10 +129,10 @@ fn hypercall_page() -> Vec<u8> {
         code.extend_from_slice(&low_half(slot));
         code.extend_from_slice(&[0xff, 0x25]);
         code.extend_from_slice(&low_half(displacement));
-        page[start as usize..][..code.len()].copy_from_slice(&code);
+        page[to_usize(start)..][..code.len()].copy_from_slice(&code);
     }
     let target = (gate::hypercall_gate as *const () as u64).to_le_bytes();
-    page[TARGET_OFFSET as usize..][..8].copy_from_slice(&target);
+    page[to_usize(TARGET_OFFSET)..][..8].copy_from_slice(&target);
     page
 }
 
