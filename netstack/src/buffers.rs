@@ -11,7 +11,7 @@ use smoltcp::socket::tcp;
 pub struct BufferLimits {
     /// Smallest receive buffer.
     pub rx_min: usize,
-    /// Largest receive buffer.
+    /// Largest receive buffer; never more than 65535.
     pub rx_max: usize,
     /// Smallest transmit buffer.
     pub tx_min: usize,
@@ -26,6 +26,10 @@ const SHARE: usize = 32;
 
 /// A receive buffer is this part of the transmit buffer, within its limits: servers mostly send.
 const RX_PER_TX: usize = 4;
+
+/// Largest receive buffer: windows that need no scaling. smoltcp takes the window of its own SYN, which
+/// is never scaled, for a scaled one; with a shift above 0, a peer could overrun the buffer.
+const RX_LEN_MAX: usize = 65535;
 
 /// Hands out buffers and knows how much is out.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ impl BufferBudget {
         let limits = &self.limits;
         let share = self.limits.total.saturating_sub(self.used) / SHARE;
         let tx = power_of_two_below(share).clamp(limits.tx_min, limits.tx_max);
-        let rx = (tx / RX_PER_TX).clamp(limits.rx_min, limits.rx_max);
+        let rx = (tx / RX_PER_TX).clamp(limits.rx_min, limits.rx_max).min(RX_LEN_MAX);
         (rx, tx)
     }
 }
@@ -83,7 +87,7 @@ mod tests {
     #[test]
     fn the_first_is_rich_the_thousandth_is_poor() {
         let mut budget = BufferBudget::new(LIMITS);
-        assert_eq!(budget.sizes(), (64 << 10, 512 << 10));
+        assert_eq!(budget.sizes(), (RX_LEN_MAX, 512 << 10));
         for _ in 0..1000 {
             budget.socket();
         }

@@ -1,10 +1,10 @@
 //! One TCP connection: smoltcp's socket, alone in its set, and what the demultiplexer knows of it.
 use crate::flow::Flow;
 use crate::listener::ListenerId;
+use crate::progress::Progress;
 use crate::slab::SlabKey;
 use crate::tcp::TcpError;
 use crate::timer::Deadline;
-use crate::tombstone::Tombstone;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{CongestionControl, Socket, State};
 use smoltcp::time::{Duration, Instant};
@@ -48,7 +48,8 @@ pub(crate) struct Connection {
     pub(crate) deadline: Deadline,
     /// Since when we wait for the peer to say anything.
     waiting_since: Option<Instant>,
-    pub(crate) last_sent: Option<Tombstone>,
+    /// How far it has sent and acknowledged.
+    pub(crate) progress: Option<Progress>,
     /// Bytes of buffers on loan.
     pub(crate) buffer_len: usize,
 }
@@ -76,7 +77,7 @@ impl Connection {
             is_dirty: false,
             deadline: Deadline::default(),
             waiting_since: None,
-            last_sent: None,
+            progress: None,
             buffer_len,
         }
     }

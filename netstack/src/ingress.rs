@@ -6,10 +6,11 @@ use crate::link::{Link, send_packet};
 use crate::listener::Admission;
 use crate::offload::{ETHERNET_LEN, checksum_is_right};
 use crate::port::{FramePort, RxMeta};
+use crate::progress::Progress;
 use crate::slab::SlabKey;
 use crate::stack::{Stack, is_unicast};
 use crate::tcp::TcpError;
-use crate::tombstone::{Tombstone, Verdict};
+use crate::tombstone::Verdict;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
@@ -157,10 +158,10 @@ impl Stack {
         let ignored = ChecksumCapabilities::ignored();
         let repr = TcpRepr::parse(&segment, &source.into(), &destination.into(), &ignored).ok()?;
         match self.tombstones.judge(&flow, &repr) {
-            Some(Verdict::Acknowledge(tombstone)) => {
-                return self.acknowledge(&flow, tombstone, received, port);
+            Some(Verdict::Acknowledge(end)) => {
+                return self.acknowledge(&flow, end, received, port);
             }
-            Some(Verdict::Ignore) => return Some(()),
+            Some(Verdict::Ignore | Verdict::Forget) => return Some(()),
             Some(Verdict::New) | None => {}
         }
         if repr.control == TcpControl::Syn && repr.ack_number.is_none() {
@@ -233,8 +234,9 @@ impl Stack {
         connection.peer_mac = Some(received.source_mac);
         let before = connection.socket().state();
         let mut link = Link::delivering(&self.link, port, received.source_mac, received.packet);
+        link.progress = connection.progress;
         self.interface.poll_ingress_single(now, &mut link, &mut connection.sockets);
-        connection.last_sent = link.last_sent.or(connection.last_sent);
+        connection.progress = link.progress;
         connection.heard(now);
         if before != State::Established || connection.socket().state() != State::Established {
             self.state_changed(key, before);
@@ -270,7 +272,7 @@ impl Stack {
     fn acknowledge(
         &mut self,
         flow: &Flow,
-        tombstone: Tombstone,
+        end: Progress,
         received: &Received<'_>,
         port: &mut dyn FramePort,
     ) -> Option<()> {
@@ -278,8 +280,8 @@ impl Stack {
             src_port: flow.local.port,
             dst_port: flow.remote.port,
             control: TcpControl::None,
-            seq_number: tombstone.send_next,
-            ack_number: Some(tombstone.receive_next),
+            seq_number: end.send_next,
+            ack_number: Some(end.receive_next),
             window_len: 0,
             window_scale: None,
             max_seg_size: None,

@@ -30,6 +30,7 @@ mod link;
 mod listener;
 mod offload;
 mod port;
+mod progress;
 mod slab;
 mod stack;
 mod tcp;

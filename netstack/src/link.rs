@@ -3,7 +3,7 @@
 use crate::config::Offloads;
 use crate::offload::{ETHERNET_LEN, defer_to_device};
 use crate::port::{FramePort, TxMeta};
-use crate::tombstone::Tombstone;
+use crate::progress::Progress;
 use core::num::NonZeroUsize;
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::Instant;
@@ -51,8 +51,9 @@ pub(crate) struct Link<'a> {
     received: Option<&'a [u8]>,
     destination: [u8; 6],
     room: usize,
-    /// How far the TCP segment that was sent last goes.
-    pub(crate) last_sent: Option<Tombstone>,
+    /// How far the connection has sent and acknowledged.
+    pub(crate) progress: Option<Progress>,
+    pub(crate) frames_sent: u32,
     /// The port had no room.
     pub(crate) is_full: bool,
 }
@@ -65,7 +66,16 @@ impl<'a> Link<'a> {
         destination: [u8; 6],
         room: usize,
     ) -> Self {
-        Self { config, port, received: None, destination, room, last_sent: None, is_full: false }
+        Self {
+            config,
+            port,
+            received: None,
+            destination,
+            room,
+            progress: None,
+            frames_sent: 0,
+            is_full: false,
+        }
     }
 
     /// A link that delivers `packet`; replies go to `source`, if the port has room for them.
@@ -82,7 +92,8 @@ impl<'a> Link<'a> {
             received,
             destination: source,
             room: 0,
-            last_sent: None,
+            progress: None,
+            frames_sent: 0,
             is_full: false,
         }
     }
@@ -104,7 +115,8 @@ impl phy::Device for Link<'_> {
             config: self.config,
             port: &mut *self.port,
             destination: self.destination,
-            last_sent: &mut self.last_sent,
+            progress: &mut self.progress,
+            frames_sent: &mut self.frames_sent,
             gso_size: 0,
         };
         Some((RxToken(packet), token))
@@ -119,7 +131,8 @@ impl phy::Device for Link<'_> {
             config: self.config,
             port: &mut *self.port,
             destination: self.destination,
-            last_sent: &mut self.last_sent,
+            progress: &mut self.progress,
+            frames_sent: &mut self.frames_sent,
             gso_size: 0,
         })
     }
@@ -143,7 +156,8 @@ pub(crate) struct TxToken<'a> {
     config: &'a LinkConfig,
     port: &'a mut dyn FramePort,
     destination: [u8; 6],
-    last_sent: &'a mut Option<Tombstone>,
+    progress: &'a mut Option<Progress>,
+    frames_sent: &'a mut u32,
     gso_size: u16,
 }
 
@@ -163,14 +177,13 @@ impl phy::TxToken for TxToken<'_> {
         let (header, packet) = frame.split_at_mut(ETHERNET_LEN);
         write_header(header, self.config.mac, self.destination, EthernetProtocol::Ipv4);
         let result = f(packet);
+        Progress::follow(self.progress, packet, !self.config.offloads.tx_checksum);
         let meta = if self.config.offloads.tx_checksum {
             defer_to_device(packet, self.gso_size)
         } else {
             TxMeta::default()
         };
-        if let Some(sent) = Tombstone::of_sent(packet) {
-            *self.last_sent = Some(sent);
-        }
+        *self.frames_sent += 1;
         self.port.commit(frame_len, meta);
         result
     }

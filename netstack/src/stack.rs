@@ -269,9 +269,10 @@ impl Stack {
             }
             let room = self.link.frame_len_max(connection.socket().send_queue());
             let mut link = Link::sending(&self.link, port, destination, room);
+            link.progress = connection.progress;
             self.interface.poll_egress(now, &mut link, &mut connection.sockets);
-            connection.last_sent = link.last_sent.or(connection.last_sent);
-            has_sent = link.last_sent.is_some();
+            connection.progress = link.progress;
+            has_sent = link.frames_sent > 0;
             if link.is_full {
                 return Pumped::Blocked;
             }

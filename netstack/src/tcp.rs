@@ -273,8 +273,8 @@ impl Stack {
         let is_ours = connection.owner != Owner::Application;
         let is_quiet = due.is_none_or(|due| due > now + TIME_WAIT_QUIET);
         let is_buried = state == State::TimeWait && connection.owner == Owner::Nobody && is_quiet;
-        if is_buried && let Some(last_sent) = connection.last_sent {
-            self.tombstones.insert(connection.flow, last_sent, now);
+        if is_buried && let Some(progress) = connection.progress {
+            self.tombstones.insert(connection.flow, progress, now);
         }
         if is_buried || (is_ours && connection.is_finished()) {
             self.remove_connection(key);
