@@ -3,6 +3,7 @@ use super::map;
 use crate::width::to_usize;
 use paravane_abi::layout::{CONFIG, HYPERCALL_PAGE, PAGE_SIZE, START_INFO, TIME_PAGE};
 use paravane_abi::time::TimePage;
+use rustix::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use std::io;
@@ -15,6 +16,18 @@ pub struct HostPages {
     /// The writable alias of the range that starts at [`START_INFO`].
     alias: NonNull<u8>,
     len: usize,
+}
+
+/// Maps `len` bytes of the host's pages at the guest's address `address`, read-only.
+fn map_for_guest(file: &OwnedFd, address: u64, len: usize) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    let fixed = MapFlags::SHARED | MapFlags::FIXED_NOREPLACE;
+    let offset = address - START_INFO;
+    // SAFETY: FIXED_NOREPLACE replaces no existing mapping.
+    unsafe { rustix::mm::mmap(address as *mut _, len, ProtFlags::READ, fixed, file, offset)? };
+    Ok(())
 }
 
 impl HostPages {
@@ -32,9 +45,8 @@ impl HostPages {
         let alias = unsafe {
             rustix::mm::mmap(std::ptr::null_mut(), len, writable, MapFlags::SHARED, &file, 0)?
         };
-        let fixed = MapFlags::SHARED | MapFlags::FIXED_NOREPLACE;
-        // SAFETY: FIXED_NOREPLACE replaces no existing mapping.
-        unsafe { rustix::mm::mmap(START_INFO as *mut _, len, ProtFlags::READ, fixed, &file, 0)? };
+        map_for_guest(&file, START_INFO, to_usize(TIME_PAGE + PAGE_SIZE - START_INFO))?;
+        map_for_guest(&file, CONFIG, config_pages)?;
         let alias = NonNull::new(alias.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { alias, len })
     }

@@ -43,12 +43,16 @@ const DOMAIN: [c_long; 22] = [
     libc::SYS_getpid,
 ];
 
+/// What the C library does when a thread starts: a device's may still be at it.
+const THREAD_START: [c_long; 4] =
+    [libc::SYS_rseq, libc::SYS_set_robust_list, libc::SYS_sigaltstack, libc::SYS_sched_getaffinity];
+
 /// What the allocator of the host does. It never needs executable memory.
 const MEMORY: [c_long; 3] = [libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap];
 
 /// What the supervisor does beyond a domain: threads, sockets, the domain process, and reading the
 /// image's symbols and the resolver's configuration.
-const SUPERVISOR: [c_long; 47] = [
+const SUPERVISOR: [c_long; 43] = [
     libc::SYS_poll,
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
@@ -77,10 +81,6 @@ const SUPERVISOR: [c_long; 47] = [
     libc::SYS_ioctl,
     libc::SYS_clone3,
     libc::SYS_clone,
-    libc::SYS_set_robust_list,
-    libc::SYS_rseq,
-    libc::SYS_sigaltstack,
-    libc::SYS_sched_getaffinity,
     libc::SYS_sched_yield,
     libc::SYS_prctl,
     libc::SYS_exit,
@@ -103,13 +103,18 @@ pub(super) fn domain(more: &[c_long]) -> Vec<Rule> {
     // Narrows the offloads that a TAP hands to the guest, when the guest attaches its network device.
     let tap =
         Rule { test: Some(Test::is(1, low_half(libc::TUNSETOFFLOAD))), ..plain(libc::SYS_ioctl) };
-    let calls = DOMAIN.iter().chain(&MEMORY).chain(more).copied().map(plain);
-    calls.chain(mappings()).chain([tap, abort()]).collect()
+    let set_name = Rule {
+        test: Some(Test::is(0, libc::PR_SET_NAME.cast_unsigned())),
+        ..plain(libc::SYS_prctl)
+    };
+    let calls = DOMAIN.iter().chain(&THREAD_START).chain(&MEMORY).chain(more).copied().map(plain);
+    calls.chain(mappings()).chain([tap, set_name, abort()]).collect()
 }
 
 /// What the supervisor may do.
 pub(super) fn supervisor() -> Vec<Rule> {
-    let calls = DOMAIN.iter().chain(&MEMORY).chain(&SUPERVISOR).copied().map(plain);
+    let calls =
+        DOMAIN.iter().chain(&THREAD_START).chain(&MEMORY).chain(&SUPERVISOR).copied().map(plain);
     let returns = plain(libc::SYS_rt_sigreturn);
     calls.chain(mappings()).chain([returns, abort()]).collect()
 }

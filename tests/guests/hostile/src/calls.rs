@@ -139,9 +139,9 @@ fn flags() {
 fn mxcsr() {
     // SAFETY: MXCSR is put back to its default before compiled code uses SSE arithmetic.
     unsafe {
-        asm!("push 0", "ldmxcsr [rsp]", "pop rax",
+        asm!("push 0", "ldmxcsr [rsp]", "add rsp, 8",
              "call {wait}",
-             "push 0x1f80", "ldmxcsr [rsp]", "pop rax",
+             "push 0x1f80", "ldmxcsr [rsp]", "add rsp, 8",
              wait = in(reg) wait_slot(), inout("rdi") 0_u64 => _, clobber_abi("sysv64"));
     }
 }
