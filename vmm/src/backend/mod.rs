@@ -8,6 +8,7 @@ pub mod process;
 
 use crate::domain::Domain;
 use crate::ending::Ending;
+use crate::jail::Rule;
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::RawFd;
@@ -20,9 +21,8 @@ pub trait Backend: Debug {
     /// Descriptors that the backend holds already and needs in the domain process.
     fn descriptors(&self) -> Vec<RawFd>;
 
-    /// Numbers of the system calls that [`Backend::run`] makes beyond those that every domain may
-    /// make, see [`crate::jail`].
-    fn system_calls(&self) -> &'static [libc::c_long];
+    /// The system calls that [`Backend::run`] makes beyond those that every domain may make.
+    fn system_calls(&self) -> &'static [Rule];
 
     /// In the domain process, before its privileges are dropped: makes everything ready for
     /// [`Backend::run`], the contents of the hypercall page included.

@@ -12,6 +12,8 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use rustix::thread::set_no_new_privs;
 use std::io;
 
+pub use rules::Rule;
+
 /// A step of the confinement failed; the guest is not started.
 #[derive(Debug, thiserror::Error)]
 pub enum JailError {
@@ -31,7 +33,7 @@ pub enum JailError {
 ///
 /// # Errors
 /// A step that failed. Landlock counts as done where the kernel does not have it.
-pub fn confine_domain(more: &[libc::c_long]) -> Result<(), JailError> {
+pub fn confine_domain(more: &[Rule]) -> Result<(), JailError> {
     set_no_new_privs(true)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     // A core dump would write the guest's memory to the host's disk.

@@ -3,10 +3,25 @@ use libc::c_long;
 
 /// Allows a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rule {
+pub struct Rule {
     pub(super) number: u32,
     /// What an argument must be, if that matters.
     pub(super) test: Option<Test>,
+}
+
+impl Rule {
+    /// Allows a system call whatever its arguments are.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the filter sees 32 bits of the number")]
+    pub const fn call(number: c_long) -> Self {
+        Self { number: number.cast_unsigned() as u32, test: None }
+    }
+
+    /// Allows ioctl(2) with this request.
+    #[must_use]
+    pub const fn ioctl(request: u32) -> Self {
+        Self { test: Some(Test::is(1, request)), ..Self::call(libc::SYS_ioctl) }
+    }
 }
 
 /// A test of the low 32 bits of an argument: those in `mask` are `value`.
@@ -99,40 +114,37 @@ const SUPERVISOR: [c_long; 43] = [
 ];
 
 /// What a domain process may do, and the backend's `more`.
-pub(super) fn domain(more: &[c_long]) -> Vec<Rule> {
+pub(super) fn domain(more: &[Rule]) -> Vec<Rule> {
     // Narrows the offloads that a TAP hands to the guest, when the guest attaches its network device.
-    let tap =
-        Rule { test: Some(Test::is(1, low_half(libc::TUNSETOFFLOAD))), ..plain(libc::SYS_ioctl) };
+    let tap = Rule::ioctl(low_half(libc::TUNSETOFFLOAD));
     let set_name = Rule {
         test: Some(Test::is(0, libc::PR_SET_NAME.cast_unsigned())),
-        ..plain(libc::SYS_prctl)
+        ..Rule::call(libc::SYS_prctl)
     };
-    let calls = DOMAIN.iter().chain(&THREAD_START).chain(&MEMORY).chain(more).copied().map(plain);
+    let calls = DOMAIN.iter().chain(&THREAD_START).chain(&MEMORY).copied().map(Rule::call);
+    // The backend's first: its calls are the most frequent.
+    let calls = more.iter().copied().chain(calls);
     calls.chain(mappings()).chain([tap, set_name, abort()]).collect()
 }
 
 /// What the supervisor may do.
 pub(super) fn supervisor() -> Vec<Rule> {
-    let calls =
-        DOMAIN.iter().chain(&THREAD_START).chain(&MEMORY).chain(&SUPERVISOR).copied().map(plain);
-    let returns = plain(libc::SYS_rt_sigreturn);
+    let calls = DOMAIN.iter().chain(&THREAD_START).chain(&MEMORY).chain(&SUPERVISOR);
+    let calls = calls.copied().map(Rule::call);
+    let returns = Rule::call(libc::SYS_rt_sigreturn);
     calls.chain(mappings()).chain([returns, abort()]).collect()
 }
 
 /// Mapping memory, but none that is executable.
 fn mappings() -> impl Iterator<Item = Rule> {
     let test = Some(Test::none_of(2, libc::PROT_EXEC.cast_unsigned()));
-    [libc::SYS_mmap, libc::SYS_mprotect].into_iter().map(move |n| Rule { test, ..plain(n) })
+    [libc::SYS_mmap, libc::SYS_mprotect].into_iter().map(move |n| Rule { test, ..Rule::call(n) })
 }
 
 /// A panic of the VMM sends SIGABRT to its own process.
 fn abort() -> Rule {
     let own = std::process::id();
-    Rule { test: Some(Test::is(0, own)), ..plain(libc::SYS_tgkill) }
-}
-
-fn plain(number: c_long) -> Rule {
-    Rule { number: low_half(number.cast_unsigned()), test: None }
+    Rule { test: Some(Test::is(0, own)), ..Rule::call(libc::SYS_tgkill) }
 }
 
 fn low_half(value: u64) -> u32 {

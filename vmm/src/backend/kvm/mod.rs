@@ -22,6 +22,7 @@ mod vcpu;
 use super::{Backend, BackendError};
 use crate::domain::Domain;
 use crate::ending::{Cause, Ending, Registers};
+use crate::jail::Rule;
 use paravane_abi::layout::{HYPERCALL_PAGE, RAM_BASE, START_INFO};
 use signals::Run;
 use std::io;
@@ -29,6 +30,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use vcpu::{Exit, Slot, Vcpu};
 
 pub use probe::{Unavailable, probe};
+
+/// Requests of ioctl(2) on the vCPU (Linux, `include/uapi/linux/kvm.h`).
+const KVM_RUN: u32 = 0xae80;
+const KVM_GET_SREGS: u32 = 0x8138_ae83;
 
 /// Runs guests in virtual machines.
 #[derive(Debug)]
@@ -56,8 +61,14 @@ impl Backend for Kvm {
         vec![self.device.as_raw_fd()]
     }
 
-    fn system_calls(&self) -> &'static [libc::c_long] {
-        &[libc::SYS_ioctl]
+    fn system_calls(&self) -> &'static [Rule] {
+        const RULES: [Rule; 3] = [
+            Rule::ioctl(KVM_RUN),
+            Rule::ioctl(KVM_GET_SREGS),
+            // The handler of the watchdog's signal returns.
+            Rule::call(libc::SYS_rt_sigreturn),
+        ];
+        &RULES
     }
 
     fn prepare(&mut self, domain: &mut Domain) -> Result<(), BackendError> {

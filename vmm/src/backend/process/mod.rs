@@ -10,6 +10,7 @@ use super::{Backend, BackendError};
 use crate::domain::Domain;
 use crate::ending::{Cause, Ending, Registers};
 use crate::width::to_usize;
+use crate::jail::Rule;
 use gate::{GATE, GuestFrame, Reply};
 use paravane_abi::hypercall::{SLOT_SIZE, SLOTS_RESERVED};
 use paravane_abi::layout::{HYPERCALL_PAGE, PAGE_SIZE, RAM_BASE, START_INFO};
@@ -61,7 +62,7 @@ impl Backend for Process {
         Vec::new()
     }
 
-    fn system_calls(&self) -> &'static [libc::c_long] {
+    fn system_calls(&self) -> &'static [Rule] {
         &[]
     }
 
