@@ -44,7 +44,7 @@ pub unsafe fn boot(start_info: *const StartInfo) {
         kernel.memory.add_free_ram(&info);
         kernel.fibers.add_stacks(&info);
     }
-    kernel.entropy.seed(&info.seed, kernel.clock.generation());
+    kernel.entropy.seed(&info.seed);
     if kernel.start.info.set(info).is_err() {
         hypercall::panic("the kernel was booted twice");
     }

@@ -3,8 +3,9 @@
 //! The key comes from the seed in the start info. Each request makes one key stream, whose first 32
 //! bytes are the next key and whose rest is the output: who learns the state later cannot compute
 //! what was given out before (D. J. Bernstein, "Fast-key-erasure random-number generators", 2017).
-//! When the host says that the guest was cloned or restored, fresh bytes of the host are mixed in
-//! before anything is given out, so that two copies of a guest never share their randomness.
+//! Fresh bytes of the host are mixed in before anything is given out: at the first request, as the
+//! seed stays readable in the start info, and whenever the host says that the guest was cloned or
+//! restored, so that two copies of a guest never share their randomness.
 mod chacha20;
 
 use crate::hypercall;
@@ -21,8 +22,8 @@ const REQUEST_LEN_MAX: usize = 1 << 16;
 #[derive(Debug)]
 struct Generator {
     key: [u8; KEY_LEN],
-    /// The generation of the guest that the key belongs to.
-    generation: u32,
+    /// The generation of the guest that fresh bytes were last mixed in for.
+    generation: Option<u32>,
 }
 
 impl Generator {
@@ -55,13 +56,12 @@ pub(crate) struct State(RefCell<Generator>);
 
 impl State {
     pub(crate) const fn new() -> Self {
-        Self(RefCell::new(Generator { key: [0; KEY_LEN], generation: 0 }))
+        Self(RefCell::new(Generator { key: [0; KEY_LEN], generation: None }))
     }
 
     /// Keys the generator with both halves of the start info's seed.
-    pub(crate) fn seed(&self, seed: &[u8; SEED_LEN], generation: u32) {
+    pub(crate) fn seed(&self, seed: &[u8; SEED_LEN]) {
         let mut generator = self.0.borrow_mut();
-        generator.generation = generation;
         let (halves, _) = seed.as_chunks();
         halves.iter().for_each(|half| generator.mix(half));
     }
@@ -70,15 +70,14 @@ impl State {
 /// Fills `output` with random bytes fit for cryptographic keys.
 ///
 /// # Panics
-/// If the guest was cloned or restored and the host refuses fresh randomness: going on would repeat
-/// what another guest gave out.
+/// If the host refuses fresh randomness: going on might repeat what another guest gave out.
 pub fn fill(output: &mut [u8]) {
     let kernel = kernel();
     let mut generator = kernel.entropy.0.borrow_mut();
-    let generation = kernel.clock.generation();
+    let generation = Some(kernel.clock.generation());
     if generation != generator.generation {
         let mut fresh = [0; KEY_LEN];
-        hypercall::entropy(&mut fresh).expect("the host refuses randomness to a restored guest");
+        hypercall::entropy(&mut fresh).expect("the host gives randomness");
         generator.mix(&fresh);
         generator.generation = generation;
     }
@@ -91,7 +90,7 @@ mod tests {
     use alloc::vec;
 
     fn generator(seed: u8) -> Generator {
-        Generator { key: [seed; KEY_LEN], generation: 0 }
+        Generator { key: [seed; KEY_LEN], generation: None }
     }
 
     #[test]
