@@ -7,8 +7,9 @@ use core::arch::asm;
 use core::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set1_epi8};
 use core::ffi::{c_int, c_void};
 
-/// From this length on, bytes, `rep movsb` and `rep stosb` beat a loop of vectors.
-const STRING_INSTRUCTION_MIN: usize = 2048;
+/// From this length on, bytes, `rep movsb` and `rep stosb` beat a loop of 16-byte vectors (measured on an
+/// Intel processor with ERMS).
+const STRING_INSTRUCTION_MIN: usize = 640;
 
 /// Bytes that one turn of a loop handles.
 const BLOCK: usize = 64;
@@ -329,7 +330,7 @@ mod tests {
 
     /// Lengths around every boundary between two ways of copying.
     fn lengths() -> impl Strategy<Value = usize> {
-        prop_oneof![0..200_usize, 2000..2200_usize]
+        prop_oneof![0..200_usize, 600..700_usize]
     }
 
     fn bytes(len: usize) -> Vec<u8> {
@@ -339,21 +340,21 @@ mod tests {
     proptest! {
         #[test]
         fn copy_is_a_copy_also_of_overlapping_areas(len in lengths(), from in 0..300_usize, to in 0..300_usize) {
-            let mut found = bytes(2600);
+            let mut found = bytes(1000);
             let mut expect = found.clone();
             expect.copy_within(from..from + len, to);
             let base = found.as_mut_ptr();
-            // SAFETY: both areas end before 300 + 2200.
+            // SAFETY: both areas end before 300 + 700.
             unsafe { copy(base.wrapping_add(to), base.wrapping_add(from), len) };
             prop_assert_eq!(found, expect);
         }
 
         #[test]
         fn fill_sets_the_area_and_nothing_else(len in lengths(), to in 0..64_usize, value: u8) {
-            let mut found = bytes(2600);
+            let mut found = bytes(1000);
             let mut expect = found.clone();
             expect[to..to + len].fill(value);
-            // SAFETY: the area ends before 64 + 2200.
+            // SAFETY: the area ends before 64 + 700.
             unsafe { fill(found.as_mut_ptr().wrapping_add(to), value, len) };
             prop_assert_eq!(found, expect);
         }

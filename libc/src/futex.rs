@@ -138,3 +138,40 @@ impl Drop for Place {
         QUEUE.with(|queue| queue.remove(self.ticket));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A queue with waiters on `words`, which get the tickets 1, 2, ...
+    fn queue(words: &[usize]) -> Queue {
+        let mut queue = Queue { waiters: Vec::new(), next_ticket: 0 };
+        for &word in words {
+            let ticket = queue.ticket();
+            queue.add(word, ticket, Waker::noop());
+        }
+        queue
+    }
+
+    fn waiting(queue: &mut Queue) -> Vec<u64> {
+        (0..10).filter(|&ticket| queue.still_waits(ticket, Waker::noop())).collect()
+    }
+
+    #[test]
+    fn a_wake_takes_the_longest_waiters_of_its_word() {
+        let mut queue = queue(&[0x10, 0x20, 0x10, 0x10]);
+        assert_eq!(queue.wake(0x10, 2), 2);
+        assert_eq!(waiting(&mut queue), [2, 4]);
+        assert_eq!(queue.wake(0x30, 1), 0);
+        assert_eq!(queue.wake(0x10, u32::MAX), 1);
+        assert_eq!(waiting(&mut queue), [2]);
+    }
+
+    #[test]
+    fn who_leaves_is_not_woken() {
+        let mut queue = queue(&[0x10, 0x10]);
+        queue.remove(1);
+        assert_eq!(queue.wake(0x10, 1), 1);
+        assert_eq!(waiting(&mut queue), []);
+    }
+}

@@ -42,6 +42,10 @@ unsafe extern "C" fn write(fd: c_int, from: *const c_void, len: usize) -> isize 
         // SAFETY: by the caller, as C has it.
         console::write(unsafe { core::slice::from_raw_parts(from.cast(), len) });
     }
+    if fd == STDERR {
+        // Last words before a crash must not be lost.
+        console::flush();
+    }
     len.cast_signed()
 }
 

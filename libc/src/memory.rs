@@ -166,3 +166,22 @@ unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, size: u
     unsafe { out.write(block) };
     0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_has_room_for_block_and_header() {
+        let check = |size, align, expect: Option<usize>| {
+            let layout = Header { size, align }.layout();
+            assert_eq!(layout.map(|layout| layout.size()), expect);
+            assert!(layout.is_none_or(|layout| layout.align() == align));
+        };
+        check(0, 16, Some(16));
+        check(100, 16, Some(116));
+        check(100, 4096, Some(4196));
+        check(usize::MAX, 16, None);
+        check(isize::MAX.unsigned_abs() - 15, 16, None);
+    }
+}

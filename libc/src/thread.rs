@@ -186,3 +186,35 @@ extern "C" fn pthread_attr_getguardsize(
 ) -> c_int {
     ENOSYS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" fn destructor(_value: *mut c_void) {}
+
+    fn value(address: usize) -> *mut c_void {
+        core::ptr::without_provenance_mut(address)
+    }
+
+    #[test]
+    fn values_are_destroyed_youngest_first_and_keys_last() {
+        let key = |address, destructor| Some(Key { destructor, value: value(address) });
+        let mut thread = Thread {
+            keys: std::vec![
+                key(1, None),
+                None,
+                key(0, Some(destructor as Destructor)),
+                key(3, Some(destructor as Destructor)),
+            ],
+            destructors: std::vec![(destructor, value(10)), (destructor, value(20))],
+        };
+        let mut taken = Vec::new();
+        while let Some((_, value)) = thread.take_value() {
+            taken.push(value.addr());
+        }
+        assert_eq!(taken, [20, 10, 3]);
+        assert!(thread.key(1).is_none() && thread.key(4).is_none(), "deleted or never made");
+        assert!(thread.key(3).unwrap().value.is_null());
+    }
+}
