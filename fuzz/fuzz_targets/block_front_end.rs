@@ -111,7 +111,7 @@ impl World {
 }
 
 fuzz_target!(|input: Input| {
-    let arena = Arena::default();
+    let arena = paravane_fuzz::arena();
     let device = Device {
         kind: DeviceKind::Block as u32,
         queue_count: 1,

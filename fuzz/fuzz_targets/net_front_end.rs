@@ -66,7 +66,7 @@ fn step(net: &mut Net<Arena, Host>, arena: &Arena, victims: &mut [Victim; 2], st
 }
 
 fuzz_target!(|input: Input| {
-    let arena = Arena::default();
+    let arena = paravane_fuzz::arena();
     let device = Device {
         kind: DeviceKind::Net as u32,
         queue_count: 2,

@@ -5,7 +5,6 @@ use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use paravane_abi::device::feature;
 use paravane_fuzz::{Attack, Victim};
-use paravane_pv_drivers::model::Arena;
 use paravane_pv_drivers::{Chain, DmaBuffer, Segment, VirtQueue};
 use std::collections::BTreeSet;
 
@@ -26,7 +25,7 @@ struct Input {
 }
 
 fuzz_target!(|input: Input| {
-    let arena = Arena::default();
+    let arena = paravane_fuzz::arena();
     let features = if input.event_idx { feature::RING_EVENT_IDX } else { 0 };
     let size = 1 << (input.size_shift % 6);
     let mut queue: VirtQueue<_, usize> =

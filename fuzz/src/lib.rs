@@ -6,6 +6,16 @@ use paravane_pv_drivers::RingMemory;
 use paravane_pv_drivers::model::{Arena, ArenaRing, DeviceQueue};
 use std::sync::atomic::Ordering;
 
+thread_local! {
+    static ARENA: Arena = Arena::default();
+}
+
+/// The memory of all runs: one made anew for each would be leaked by the queues that are dropped.
+#[must_use]
+pub fn arena() -> Arena {
+    ARENA.with(Clone::clone)
+}
+
 /// What a hostile device does to a used ring.
 #[derive(Arbitrary, Debug)]
 pub enum Attack {
