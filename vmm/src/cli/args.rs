@@ -136,6 +136,10 @@ pub(super) fn explain(error: &clap::Error) -> Status {
         let _ = error.print();
         return Status::OK;
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return Status::USAGE;
+    }
     // The first paragraph says what is wrong; tips and usage follow.
     let text = error.to_string();
     let words = text.split("\n\n").next().unwrap_or_default().split_whitespace();

@@ -25,7 +25,7 @@ pub(super) enum FindError {
 pub(super) fn find(image: &Path) -> Result<PathBuf, FindError> {
     let is_name = image.components().count() == 1 && !image.starts_with(".");
     if !is_name {
-        let found = image.is_file().then(|| image.to_owned());
+        let found = image.exists().then(|| image.to_owned());
         return found.ok_or_else(|| FindError::NoFile(image.to_owned()));
     }
     let program = std::env::current_exe().unwrap_or_default();

@@ -132,6 +132,7 @@ impl Supervisor {
     }
 
     fn request_stop(&mut self) {
+        eprintln!("paravane: asked the guest to end; interrupt again to end it at once");
         self.drain_until = Some(Instant::now() + DRAIN_TIME);
         self.black_box.request_stop();
         // The counter cannot overflow: this is written once.
