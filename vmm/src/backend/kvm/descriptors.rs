@@ -4,6 +4,7 @@
 //! Without an IDT a fault ends in a shutdown, and SVM then loses the registers. So every exception
 //! enters a stub, on a stack that only CPL 0 can touch, which leaves the guest by port I/O with the
 //! frame of the exception on that stack.
+use crate::width::to_usize;
 use std::ops::Range;
 
 /// Selector of the code segment of the stubs.
@@ -87,7 +88,7 @@ fn gate(handler: u64, vector: u8) -> [u8; 16] {
 /// The code of the stubs: `push $vector; out %al, $port; hlt`.
 pub(super) fn stubs(port: u8) -> Vec<u8> {
     let stub = |vector| {
-        let mut stub = [0x90; STUB_SIZE as usize];
+        let mut stub = [0x90; to_usize(STUB_SIZE)];
         stub[..5].copy_from_slice(&[0x6a, vector, 0xe6, port, 0xf4]);
         stub
     };

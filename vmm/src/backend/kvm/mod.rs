@@ -4,7 +4,6 @@
 //! RAM, the host pages and some system memory are slots of guest-physical memory; page tables that
 //! the guest cannot reach give it the address space of the contract. No device, interrupt controller
 //! or timer of KVM's is used.
-#![expect(clippy::cast_possible_truncation, reason = "usize is u64: KVM here is x86-64's")]
 mod cause;
 mod cpuid;
 mod descriptors;

@@ -1,5 +1,6 @@
 //! Page tables for the guest, built in a buffer before the vCPU exists (Intel SDM volume 3, 4.5; AMD
 //! APM volume 2, 5.3).
+use crate::width::to_usize;
 use paravane_abi::layout::PAGE_SIZE;
 
 /// Bytes of a large page.
@@ -106,13 +107,13 @@ impl PageTables {
     }
 
     fn number_of(&self, address: u64) -> usize {
-        ((address - self.base) / PAGE_SIZE) as usize
+        to_usize((address - self.base) / PAGE_SIZE)
     }
 }
 
 /// Index of the entry for `virt` in a table of `level` (1 = last).
 fn index(virt: u64, level: u32) -> usize {
-    (virt >> (12 + 9 * (level - 1)) & 0x1ff) as usize
+    to_usize(virt >> (12 + 9 * (level - 1)) & 0x1ff)
 }
 
 #[cfg(test)]

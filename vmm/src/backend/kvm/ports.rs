@@ -1,4 +1,5 @@
 //! How the guest leaves to the host: writes to a few I/O ports, which no device sits on.
+use crate::width::to_usize;
 use paravane_abi::hypercall::{SLOT_SIZE, SLOTS_RESERVED};
 use paravane_abi::layout::PAGE_SIZE;
 use std::ops::Range;
@@ -25,9 +26,9 @@ pub(super) fn hypercall_page() -> Vec<u8> {
     const OUT_IMM8_AL: u8 = 0xe6;
     const RET: u8 = 0xc3;
     const INT3: u8 = 0xcc;
-    let mut page = vec![INT3; PAGE_SIZE as usize];
-    let slots = page.chunks_mut(SLOT_SIZE as usize);
-    for (slot, port) in slots.zip(HYPERCALL_PORT..).take(SLOTS_RESERVED as usize) {
+    let mut page = vec![INT3; to_usize(PAGE_SIZE)];
+    let slots = page.chunks_mut(to_usize(SLOT_SIZE));
+    for (slot, port) in slots.zip(HYPERCALL_PORT..).take(to_usize(SLOTS_RESERVED)) {
         slot[..3].copy_from_slice(&[OUT_IMM8_AL, port, RET]);
     }
     page

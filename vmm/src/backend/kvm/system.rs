@@ -4,6 +4,7 @@ use super::paging::{Access, PageTables};
 use super::{descriptors, ports};
 use crate::access;
 use crate::domain::space::AddressSpace;
+use crate::width::to_usize;
 use paravane_abi::layout::{CONFIG, HYPERCALL_PAGE, PAGE_SIZE, RAM_BASE, START_INFO, TIME_PAGE};
 
 /// Guest-physical address of the system memory. Below 4 GiB, where VT-x wants some pages of its own
@@ -41,7 +42,7 @@ pub(super) const CR3: u64 = SYSTEM_PHYS + PAGE_TABLES;
 /// Offset within the system memory of `address`, if it lies on the fault stack.
 pub(super) fn fault_stack_offset(address: u64) -> Option<usize> {
     let on_stack = (FAULT_STACK..FAULT_STACK_TOP).contains(&address);
-    on_stack.then(|| (address - SYSTEM_VIRT) as usize)
+    on_stack.then(|| to_usize(address - SYSTEM_VIRT))
 }
 
 /// The system memory of a domain, as it is to lie at [`SYSTEM_PHYS`], for a guest with
@@ -49,7 +50,7 @@ pub(super) fn fault_stack_offset(address: u64) -> Option<usize> {
 pub(super) fn image(space: &AddressSpace, host_pages_len: u64) -> Vec<u8> {
     let mut image = Vec::new();
     let mut put = |address: u64, bytes: &[u8]| {
-        image.resize((address - SYSTEM_VIRT) as usize, 0);
+        image.resize(to_usize(address - SYSTEM_VIRT), 0);
         image.extend_from_slice(bytes);
     };
     put(GDT, &descriptors::gdt());

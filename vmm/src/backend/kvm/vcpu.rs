@@ -2,6 +2,7 @@
 use super::fault::Fault;
 use super::state::PortGuard;
 use super::{cpuid, ports, state, system, tsc};
+use crate::width::to_usize;
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_sregs, kvm_userspace_memory_region,
 };
@@ -182,7 +183,7 @@ impl Vcpu {
         let Some(start) = system::fault_stack_offset(rsp).filter(|_| in_stub) else {
             return Ok(End::PortAccess(u16::from(ports::FAULT_PORT)));
         };
-        let count = (system::FAULT_STACK_TOP - rsp) as usize / 8;
+        let count = to_usize(system::FAULT_STACK_TOP - rsp) / 8;
         let stack = self.system.as_volatile_slice();
         let word = |i: usize| stack.read_obj::<u64>(start + 8 * i).map_err(io::Error::other);
         let words = (0..count).map(word).collect::<io::Result<Vec<_>>>()?;
@@ -192,7 +193,7 @@ impl Vcpu {
 }
 
 fn system_memory(image: &[u8]) -> io::Result<MmapRegion> {
-    let len = image.len().next_multiple_of(PAGE_SIZE as usize);
+    let len = image.len().next_multiple_of(to_usize(PAGE_SIZE));
     let memory = MmapRegion::new(len).map_err(io::Error::other)?;
     memory.as_volatile_slice().write_slice(image, 0).map_err(io::Error::other)?;
     Ok(memory)
