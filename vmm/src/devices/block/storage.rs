@@ -1,5 +1,6 @@
 //! What a block device stores its sectors in.
 use super::super::slices::{GuestSlice, SLICES_MAX, clear_bytes, skip_bytes, total_len};
+use rustix::fs::fstatfs;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -43,6 +44,9 @@ pub(super) trait Storage: std::fmt::Debug + Send + Sync {
     fn descriptor(&self) -> RawFd;
 }
 
+/// `TMPFS_MAGIC` of linux/magic.h.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
 /// `preadv` or `pwritev`.
 type VectoredCall = unsafe extern "C" fn(i32, *const libc::iovec, i32, i64) -> isize;
 
@@ -50,12 +54,17 @@ type VectoredCall = unsafe extern "C" fn(i32, *const libc::iovec, i32, i64) -> i
 #[derive(Debug)]
 pub(super) struct FileStorage {
     file: File,
+    /// Flags of reads that must not wait.
+    no_wait: i32,
 }
 
 impl FileStorage {
     /// Storage in `file`, which is open for reading and, unless the device is read-only, for writing.
     pub(super) fn new(file: File) -> Self {
-        Self { file }
+        // A file in memory is never waited for, and knows no such mode.
+        let is_in_memory = fstatfs(&file).is_ok_and(|system| system.f_type == TMPFS_MAGIC);
+        let no_wait = if is_in_memory { 0 } else { libc::RWF_NOWAIT };
+        Self { file, no_wait }
     }
 
     /// Repeats `call` until `slices` are done or it does nothing more; leaves what is not done.
@@ -111,7 +120,7 @@ impl Storage for FileStorage {
                 slices.as_ptr().cast(),
                 count(slices),
                 signed(offset)?,
-                libc::RWF_NOWAIT,
+                self.no_wait,
             )
         };
         // Too little, nothing without waiting, or no such mode in this file system: the slow path

@@ -220,6 +220,19 @@ fn without_the_flush_feature_there_is_no_flush() {
 }
 
 #[test]
+fn a_file_in_memory_is_read_at_once() {
+    let memory = rustix::fs::memfd_create("disk", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let mut file = File::from(memory);
+    file.write_all(&content()).unwrap();
+    let mut bench = Bench::over(file, true, u64::MAX);
+    bench.header(IN, 0);
+    bench.queue.add(&[(HEADER, 16, 0), (DATA, 512, WRITE), (STATUS, 1, WRITE)]);
+    bench.device.notify(&bench.ram, 0).unwrap();
+    assert!(bench.queue.take().is_some());
+    assert_eq!(bench.queue.get(DATA, 512), content()[..512]);
+}
+
+#[test]
 fn a_request_without_header_or_status_ends_the_domain() {
     let check = |what: &str, chain: &[(u64, u32, u16)]| {
         let mut bench = Bench::new(false);
