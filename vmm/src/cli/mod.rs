@@ -17,7 +17,7 @@ pub use status::Status;
 /// Parses the command line and does what it says; the result is the process's exit status.
 #[must_use]
 pub fn main() -> ExitCode {
-    let early = Sample::now();
+    let early = Sample::precise();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return args::explain(&error).into(),

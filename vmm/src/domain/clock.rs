@@ -3,8 +3,8 @@ use paravane_abi::time::{TimePage, TimeSnapshot};
 use rustix::time::{ClockId, clock_gettime};
 use std::arch::x86_64::{__cpuid, _rdtsc};
 
-/// Slope is measured from the start of the domain once this much time has gone by, ns.
-const SLOPE_SPAN_MIN_NS: u64 = 200_000_000;
+/// The first estimate of the slope looks back this far, ns; it is good to about 1 in 1,000.
+const FIRST_SPAN_NS: u64 = 200_000;
 
 /// The base point moves at most this often, ns.
 const ANCHOR_INTERVAL_NS: u64 = 10_000_000;
@@ -22,15 +22,33 @@ impl Sample {
     #[must_use]
     pub fn now() -> Self {
         let host_ns = read(ClockId::Monotonic);
-        // SAFETY: every x86-64 processor has a TSC, and Linux lets processes read it.
-        Self { tsc: unsafe { _rdtsc() }, host_ns }
+        Self { tsc: read_tsc(), host_ns }
+    }
+
+    /// Reads both clocks as close to each other as a few attempts make it: being interrupted between
+    /// the two would spoil an estimate.
+    #[must_use]
+    pub fn precise() -> Self {
+        const ATTEMPTS: usize = 3;
+        let attempt = |_| {
+            let before = read_tsc();
+            let sample = Self::now();
+            (sample.tsc.saturating_sub(before), sample)
+        };
+        let best = (0..ATTEMPTS).map(attempt).min_by_key(|&(width, _)| width);
+        best.map_or_else(Self::now, |(_, sample)| sample)
     }
 }
 
 /// The guest's clock. Monotonic time 0 is the start of the domain.
 #[derive(Debug)]
 pub struct Clock {
+    /// Monotonic time 0.
     start: Sample,
+    /// A reading before that, from which the slope is measured.
+    early: Sample,
+    /// What the present slope was measured over, ns.
+    span_ns: u64,
     anchor_ns: u64,
     snapshot: TimeSnapshot,
 }
@@ -40,8 +58,9 @@ impl Clock {
     /// first estimate of the TSC's frequency where the processor does not tell it.
     #[must_use]
     pub fn new(early: Sample) -> Self {
-        let start = Sample::now();
-        let ns_per_tick = announced_slope().unwrap_or_else(|| slope(early, settle(early)));
+        let start = settle(early);
+        let span_ns = start.host_ns.saturating_sub(early.host_ns);
+        let ns_per_tick = announced_slope().unwrap_or_else(|| slope(early, start));
         let wall = read(ClockId::Realtime);
         let snapshot = TimeSnapshot {
             generation: 1,
@@ -50,7 +69,7 @@ impl Clock {
             ns_per_tick,
             wall_offset_ns: wall,
         };
-        Self { start, anchor_ns: 0, snapshot }
+        Self { start, early, span_ns, anchor_ns: 0, snapshot }
     }
 
     /// Monotonic time of the guest, ns.
@@ -64,20 +83,24 @@ impl Clock {
         page.publish(&self.snapshot);
     }
 
-    /// Moves the base point of the line to the present, with the slope that the domain's life so far
-    /// shows. Does nothing if that was done just before.
+    /// Moves the base point of the line to the present, and measures the slope again each time that
+    /// there is twice as much to measure it over. Does nothing if that was done just before.
     pub fn refresh(&mut self, page: &TimePage) {
         let now = Sample::now();
         let now_ns = now.host_ns.saturating_sub(self.start.host_ns);
         if now_ns.saturating_sub(self.anchor_ns) < ANCHOR_INTERVAL_NS {
             return;
         }
+        let now = Sample::precise();
+        let now_ns = now.host_ns.saturating_sub(self.start.host_ns);
         self.anchor_ns = now_ns;
         self.snapshot.tsc_base = now.tsc;
         self.snapshot.monotonic_base_ns = now_ns;
         self.snapshot.wall_offset_ns = read(ClockId::Realtime).saturating_sub(now_ns);
-        if now_ns >= SLOPE_SPAN_MIN_NS {
-            self.snapshot.ns_per_tick = slope(self.start, now);
+        let span_ns = now.host_ns.saturating_sub(self.early.host_ns);
+        if span_ns / 2 >= self.span_ns {
+            self.snapshot.ns_per_tick = slope(self.early, now);
+            self.span_ns = span_ns;
         }
         self.publish(page);
     }
@@ -89,12 +112,16 @@ fn read(clock: ClockId) -> u64 {
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// A reading at least a millisecond after `early`, for an estimate good to about 1 in 10,000.
+fn read_tsc() -> u64 {
+    // SAFETY: every x86-64 processor has a TSC, and Linux lets processes read it.
+    unsafe { _rdtsc() }
+}
+
+/// A reading at least [`FIRST_SPAN_NS`] after `early`; as a rule that has passed long since.
 fn settle(early: Sample) -> Sample {
-    const SPAN_NS: u64 = 1_000_000;
     loop {
-        let now = Sample::now();
-        if now.host_ns.saturating_sub(early.host_ns) >= SPAN_NS {
+        let now = Sample::precise();
+        if now.host_ns.saturating_sub(early.host_ns) >= FIRST_SPAN_NS {
             return now;
         }
         std::hint::spin_loop();
@@ -144,8 +171,7 @@ mod tests {
         let mut last = 0;
         for _ in 0..5 {
             std::thread::sleep(std::time::Duration::from_millis(60));
-            // SAFETY: as in `Sample::now`.
-            let guest = page.read().monotonic_ns(unsafe { _rdtsc() });
+            let guest = page.read().monotonic_ns(read_tsc());
             let host = clock.now_ns();
             assert!(guest >= last);
             // Within one part in a hundred of the time since the last anchor, scheduling included.
