@@ -187,7 +187,7 @@ impl Stack {
         if self.any.is_some() && !self.is_own_address(received) {
             return self.offer(flow, received);
         }
-        match self.listeners.admit(flow.local.port) {
+        match self.listeners.admit(flow.local.port, now) {
             Admission::Refused => self.receive_other(now, received, port),
             Admission::Later => None,
             Admission::Admitted { listener, ordinal, evicted } => {

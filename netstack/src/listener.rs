@@ -1,8 +1,8 @@
 //! Listening ports with bounded backlogs.
 //!
-//! A SYN creates the connection, so a flood of SYNs fills a backlog. It cannot do more: when the
-//! backlog is full the oldest half-open connection is dropped, and a peer that is really there
-//! answers long before its turn comes, unless the flood fills the backlog within a round trip.
+//! A SYN creates the connection, so a flood of SYNs fills a backlog. It cannot do more: in a full
+//! backlog, the oldest half-open connection has to go once it had time for an answer. A peer that is
+//! really there answers before that; until a place is free, it repeats its SYN.
 use crate::connection::ConnectionId;
 use crate::slab::{Slab, SlabKey};
 use crate::stack::Stack;
@@ -17,6 +17,10 @@ pub struct ListenerId(pub(crate) SlabKey);
 
 /// How long a connection may stay half-open: long enough for three lost packets.
 const HALF_OPEN_LIFETIME: Duration = Duration::from_secs(10);
+
+/// How long a half-open connection is safe from being dropped for another: several round trips on a
+/// local network, one on most others.
+const EVICTION_AGE: Duration = Duration::from_millis(100);
 
 /// Why a port cannot be listened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +46,18 @@ impl core::error::Error for ListenError {}
 struct Listener {
     port: u16,
     backlog: usize,
+    /// By ordinal, with the time of the SYN.
     half_open: BTreeMap<u64, (SlabKey, Instant)>,
     ready: VecDeque<SlabKey>,
     waker: Option<Waker>,
+}
+
+impl Listener {
+    /// Takes out the oldest half-open connection, if its age is at least `age`.
+    fn oldest_since(&mut self, now: Instant, age: Duration) -> Option<SlabKey> {
+        let first = self.half_open.first_entry()?;
+        (first.get().1 + age <= now).then(|| first.remove().0)
+    }
 }
 
 /// The listening ports.
@@ -60,7 +73,7 @@ pub(crate) struct Listeners {
 pub(crate) enum Admission {
     /// Nobody listens.
     Refused,
-    /// Too many connections wait to be accepted: the peer is to try again later.
+    /// Too many connections are half-open or wait to be accepted: the peer is to try again.
     Later,
     /// Take it, under this ordinal, in place of `evicted`.
     Admitted { listener: ListenerId, ordinal: u64, evicted: Option<SlabKey> },
@@ -86,26 +99,27 @@ impl Listeners {
     }
 
     /// Decides about a SYN to `port`.
-    pub(crate) fn admit(&mut self, port: u16) -> Admission {
+    pub(crate) fn admit(&mut self, port: u16, now: Instant) -> Admission {
         let Some(&key) = self.by_port.get(&port) else { return Admission::Refused };
         let Some(listener) = self.slab.get_mut(key) else { return Admission::Refused };
         if listener.ready.len() >= listener.backlog {
             return Admission::Later;
         }
-        let full = listener.half_open.len() >= listener.backlog;
-        let evicted = if full { listener.half_open.pop_first() } else { None };
+        let evicted = if listener.half_open.len() < listener.backlog {
+            None
+        } else if let Some(oldest) = listener.oldest_since(now, EVICTION_AGE) {
+            Some(oldest)
+        } else {
+            return Admission::Later;
+        };
         self.next_ordinal += 1;
-        Admission::Admitted {
-            listener: ListenerId(key),
-            ordinal: self.next_ordinal,
-            evicted: evicted.map(|(_, (connection, _))| connection),
-        }
+        Admission::Admitted { listener: ListenerId(key), ordinal: self.next_ordinal, evicted }
     }
 
     /// Puts an admitted connection into the backlog.
     pub(crate) fn add(&mut self, id: ListenerId, ordinal: u64, connection: SlabKey, now: Instant) {
         if let Some(listener) = self.slab.get_mut(id.0) {
-            listener.half_open.insert(ordinal, (connection, now + HALF_OPEN_LIFETIME));
+            listener.half_open.insert(ordinal, (connection, now));
         }
     }
 
@@ -129,16 +143,14 @@ impl Listeners {
 
     /// Takes out one half-open connection whose time is over.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<SlabKey> {
-        self.by_port.values().find_map(|&key| {
-            let listener = self.slab.get_mut(key)?;
-            let first = listener.half_open.first_entry()?;
-            (first.get().1 <= now).then(|| first.remove().0)
-        })
+        self.by_port
+            .values()
+            .find_map(|&key| self.slab.get_mut(key)?.oldest_since(now, HALF_OPEN_LIFETIME))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let first = |&key| self.slab.get(key)?.half_open.values().next().map(|&(_, at)| at);
-        self.by_port.values().filter_map(first).min()
+        self.by_port.values().filter_map(first).min().map(|at| at + HALF_OPEN_LIFETIME)
     }
 }
 
@@ -188,31 +200,37 @@ impl Stack {
 mod tests {
     use super::*;
 
-    fn admitted(listeners: &mut Listeners, slab: &mut Slab<()>) -> (u64, Option<SlabKey>) {
-        let Admission::Admitted { listener, ordinal, evicted } = listeners.admit(80) else {
+    fn admitted(
+        listeners: &mut Listeners,
+        slab: &mut Slab<()>,
+        now: Instant,
+    ) -> (u64, Option<SlabKey>) {
+        let Admission::Admitted { listener, ordinal, evicted } = listeners.admit(80, now) else {
             panic!("not admitted")
         };
-        listeners.add(listener, ordinal, slab.insert(()).unwrap(), Instant::ZERO);
+        listeners.add(listener, ordinal, slab.insert(()).unwrap(), now);
         (ordinal, evicted)
     }
 
     #[test]
-    fn a_full_backlog_drops_its_oldest() {
+    fn a_full_backlog_drops_its_oldest_once_it_had_time() {
         let (mut listeners, mut slab) = (Listeners::new(1), Slab::new());
         listeners.listen(80, 2).unwrap();
-        assert_eq!(admitted(&mut listeners, &mut slab).1, None);
-        assert_eq!(admitted(&mut listeners, &mut slab).1, None);
-        assert!(admitted(&mut listeners, &mut slab).1.is_some());
+        let start = Instant::ZERO;
+        assert_eq!(admitted(&mut listeners, &mut slab, start).1, None);
+        assert_eq!(admitted(&mut listeners, &mut slab, start).1, None);
+        assert_eq!(listeners.admit(80, start), Admission::Later);
+        assert!(admitted(&mut listeners, &mut slab, start + EVICTION_AGE).1.is_some());
     }
 
     #[test]
     fn a_full_queue_makes_peers_wait() {
         let (mut listeners, mut slab) = (Listeners::new(1), Slab::new());
         let id = listeners.listen(80, 1).unwrap();
-        let (ordinal, _) = admitted(&mut listeners, &mut slab);
+        let (ordinal, _) = admitted(&mut listeners, &mut slab, Instant::ZERO);
         listeners.establish(id, ordinal);
-        assert_eq!(listeners.admit(80), Admission::Later);
-        assert_eq!(listeners.admit(81), Admission::Refused);
+        assert_eq!(listeners.admit(80, Instant::ZERO), Admission::Later);
+        assert_eq!(listeners.admit(81, Instant::ZERO), Admission::Refused);
     }
 
     #[test]

@@ -121,7 +121,7 @@ mod tests {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         let at = start + usize::from(meta.csum_offset);
-        packet[at..at + 2].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+        packet[at..at + 2].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_be_bytes());
     }
 
     #[test]

@@ -26,6 +26,11 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 /// Most rounds of egress for one connection before it is another's turn.
 const BURST_MAX: usize = 32;
 
+/// Smallest and largest IP packet that a link may have as its limit, bytes: what every machine takes
+/// (RFC 791, 3.1), and what the length field can say.
+const MTU_MIN: usize = 576;
+const MTU_MAX: usize = 65535;
+
 /// smoltcp said that a connection has something to do, and then did nothing: ask again later.
 const IDLE_RETRY: Duration = Duration::from_millis(1);
 
@@ -99,7 +104,8 @@ impl Stack {
     #[must_use]
     pub fn new(config: Config, now: Instant) -> Self {
         let seed = config.seed;
-        let link = LinkConfig { mac: config.mac, mtu: config.mtu, offloads: config.offloads };
+        let mtu = config.mtu.clamp(MTU_MIN, MTU_MAX);
+        let link = LinkConfig { mac: config.mac, mtu, offloads: config.offloads };
         let mut stack = Self {
             link,
             interface: interface(&link, seed, config.any_ip, now),
