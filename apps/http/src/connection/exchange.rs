@@ -1,4 +1,5 @@
 //! Where a connection is in its exchanges, and by when it has to move on.
+use crate::access_log::Record;
 use crate::config::Timeouts;
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
@@ -53,6 +54,8 @@ pub(crate) struct Exchange {
     /// The response's body has been handed over in full or given up.
     body_done: Cell<bool>,
     evicted: Cell<bool>,
+    /// The log line of the request under way, until its response is made.
+    record: RefCell<Option<Box<Record>>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -65,6 +68,7 @@ impl Exchange {
             write_deadline_ns: Cell::new(NEVER),
             body_done: Cell::new(false),
             evicted: Cell::new(false),
+            record: RefCell::new(None),
             waker: RefCell::new(None),
         }
     }
@@ -95,10 +99,16 @@ impl Exchange {
         }
     }
 
-    /// A whole request head is there.
-    pub(crate) fn on_request(&self) {
+    /// A whole request head is there; `record` is the beginning of its log line.
+    pub(crate) fn on_request(&self, record: Option<Box<Record>>) {
+        self.record.replace(record);
         self.body_done.set(false);
         self.enter(Phase::Answer, NEVER);
+    }
+
+    /// Takes the log line of the request under way.
+    pub(crate) fn take_record(&self) -> Option<Box<Record>> {
+        self.record.take()
     }
 
     /// The request announces a body, which is read now.

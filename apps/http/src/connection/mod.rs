@@ -178,11 +178,12 @@ fn log_refusal<C: Clock, B, T: Transport>(
     head: &[u8],
 ) {
     let log = &server.shared.access_log;
-    let record = log.is_on().then(|| {
+    let malformed = || {
         let line = head.split(|&byte| byte == b'\r' || byte == b'\n').next().unwrap_or_default();
         let line = &line[..line.len().min(LOGGED_LEN_MAX)];
         Box::new(log.malformed(transport.peer_address(), server.clock.unix_seconds(), line))
-    });
+    };
+    let record = exchange.take_record().or_else(|| log.is_on().then(malformed));
     let (shared, exchange) = (Rc::clone(&server.shared), Rc::clone(exchange));
     drop(Completion { shared, exchange, record, status, body_len: 0 });
 }

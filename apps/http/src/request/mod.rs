@@ -29,17 +29,16 @@ pub(crate) async fn handle<C: Clock, B: BlockSource>(
     peer: std::net::SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    exchange.on_request();
     let (parts, incoming) = request.into_parts();
     let log = &server.shared.access_log;
-    let record =
-        log.is_on().then(|| Box::new(log.record(peer, server.clock.unix_seconds(), &parts)));
+    let record = || Box::new(log.record(peer, server.clock.unix_seconds(), &parts));
+    exchange.on_request(log.is_on().then(record));
     let fields = Fields::read(&parts.headers);
     let answer = match discard_body(&server, &exchange, &fields, incoming).await {
         Ok(()) => answer(&server, &parts, &fields).await,
         Err(refusal) => refusal.into(),
     };
-    let shared = Rc::clone(&server.shared);
+    let (shared, record) = (Rc::clone(&server.shared), exchange.take_record());
     let completion = Completion { shared, exchange, record, status: answer.status, body_len: 0 };
     Ok(respond(answer, parts.headers, completion))
 }

@@ -108,6 +108,8 @@ fn a_body_that_trickles_in_gets_408_in_time() {
     assert!(client.received().is_empty());
     bed.pass(SECOND);
     assert_eq!(statuses(&client.received()), [408]);
+    let log = bed.log_text();
+    assert!(log.contains("\"POST / HTTP/1.1\" 408 ") && log.lines().count() == 1, "{log}");
 }
 
 #[test]
