@@ -1,5 +1,7 @@
 //! How much memory each TCP connection gets.
 use alloc::vec;
+use alloc::vec::Vec;
+use core::task::Waker;
 use smoltcp::socket::tcp;
 
 /// Sizes of the buffers of TCP connections, bytes.
@@ -31,32 +33,61 @@ const RX_PER_TX: usize = 4;
 /// is never scaled, for a scaled one; with a shift above 0, a peer could overrun the buffer.
 const RX_LEN_MAX: usize = 65535;
 
-/// Hands out buffers and knows how much is out.
+/// Sockets that came back are kept for new connections up to this part of `total`: clearing the
+/// buffers of a new socket costs more than all the rest of a short connection.
+const IDLE_SHARE: usize = 8;
+
+/// Hands out sockets with their buffers, and knows how much is out.
 #[derive(Debug)]
 pub(crate) struct BufferBudget {
     limits: BufferLimits,
     used: usize,
+    /// Sockets that came back, and the bytes of their buffers.
+    idle: Vec<tcp::Socket<'static>>,
+    idle_len: usize,
 }
 
 impl BufferBudget {
     pub(crate) fn new(limits: BufferLimits) -> Self {
-        Self { limits, used: 0 }
+        Self { limits, used: 0, idle: Vec::new(), idle_len: 0 }
     }
 
     pub(crate) fn used(&self) -> usize {
         self.used
     }
 
-    /// A closed socket with fresh buffers, and their size to give back with [`release`](Self::release).
-    pub(crate) fn socket(&mut self) -> (tcp::Socket<'static>, usize) {
+    /// A closed socket, to give back with [`release`](Self::release).
+    pub(crate) fn socket(&mut self) -> tcp::Socket<'static> {
         let (rx, tx) = self.sizes();
-        self.used += rx + tx;
-        let [rx_buffer, tx_buffer] = [rx, tx].map(|len| tcp::SocketBuffer::new(vec![0; len]));
-        (tcp::Socket::new(rx_buffer, tx_buffer), rx + tx)
+        let socket = self.take_idle(tx).unwrap_or_else(|| {
+            let [rx_buffer, tx_buffer] = [rx, tx].map(|len| tcp::SocketBuffer::new(vec![0; len]));
+            tcp::Socket::new(rx_buffer, tx_buffer)
+        });
+        self.used += buffer_len(&socket);
+        socket
     }
 
-    pub(crate) fn release(&mut self, len: usize) {
+    /// A socket that came back whose transmit buffer has `tx` bytes, or half of that.
+    fn take_idle(&mut self, tx: usize) -> Option<tcp::Socket<'static>> {
+        let fits = |socket: &tcp::Socket<'_>| (tx / 2..=tx).contains(&socket.send_capacity());
+        let index = self.idle.iter().rposition(fits)?;
+        let socket = self.idle.swap_remove(index);
+        self.idle_len -= buffer_len(&socket);
+        Some(socket)
+    }
+
+    /// Takes a socket back. The next connection's `listen` or `connect` resets it.
+    pub(crate) fn release(&mut self, mut socket: tcp::Socket<'static>) {
+        let len = buffer_len(&socket);
         self.used -= len;
+        if self.idle_len + len <= self.limits.total / IDLE_SHARE {
+            socket.abort();
+            // Whoever waited does not any more, and is not to be kept alive by the wait.
+            socket.register_recv_waker(Waker::noop());
+            socket.register_send_waker(Waker::noop());
+            self.idle_len += len;
+            self.idle.push(socket);
+        }
     }
 
     fn sizes(&self) -> (usize, usize) {
@@ -66,6 +97,10 @@ impl BufferBudget {
         let rx = (tx / RX_PER_TX).clamp(limits.rx_min, limits.rx_max).min(RX_LEN_MAX);
         (rx, tx)
     }
+}
+
+fn buffer_len(socket: &tcp::Socket<'_>) -> usize {
+    socket.recv_capacity() + socket.send_capacity()
 }
 
 fn power_of_two_below(value: usize) -> usize {
@@ -98,9 +133,21 @@ mod tests {
     #[test]
     fn what_is_given_back_is_there_again() {
         let mut budget = BufferBudget::new(LIMITS);
-        let (_, len) = budget.socket();
-        assert_eq!(budget.used(), len);
-        budget.release(len);
+        let socket = budget.socket();
+        assert_eq!(budget.used(), buffer_len(&socket));
+        budget.release(socket);
         assert_eq!(budget.used(), 0);
+        budget.socket();
+        assert!(budget.idle.is_empty(), "the socket was not used again");
+    }
+
+    #[test]
+    fn a_rich_connection_gets_no_poor_socket() {
+        let mut budget = BufferBudget::new(LIMITS);
+        let sockets: Vec<_> = (0..1000).map(|_| budget.socket()).collect();
+        sockets.into_iter().rev().for_each(|socket| budget.release(socket));
+        assert!(budget.idle_len <= LIMITS.total / IDLE_SHARE);
+        assert!(budget.idle.iter().any(|socket| socket.send_capacity() == LIMITS.tx_min));
+        assert_eq!(budget.socket().send_capacity(), 512 << 10);
     }
 }

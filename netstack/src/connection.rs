@@ -6,6 +6,7 @@ use crate::slab::SlabKey;
 use crate::tcp::TcpError;
 use crate::timer::Deadline;
 use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::Socket as AnySocket;
 use smoltcp::socket::tcp::{CongestionControl, Socket, State};
 use smoltcp::time::{Duration, Instant};
 
@@ -50,14 +51,11 @@ pub(crate) struct Connection {
     waiting_since: Option<Instant>,
     /// How far it has sent and acknowledged.
     pub(crate) progress: Option<Progress>,
-    /// Bytes of buffers on loan.
-    pub(crate) buffer_len: usize,
 }
 
 impl Connection {
     pub(crate) fn new(
         mut socket: Socket<'static>,
-        buffer_len: usize,
         flow: Flow,
         owner: Owner,
         congestion_control: CongestionControl,
@@ -78,7 +76,6 @@ impl Connection {
             deadline: Deadline::default(),
             waiting_since: None,
             progress: None,
-            buffer_len,
         }
     }
 
@@ -88,6 +85,14 @@ impl Connection {
 
     pub(crate) fn socket_mut(&mut self) -> &mut Socket<'static> {
         self.sockets.get_mut(self.handle)
+    }
+
+    /// The socket, when the connection is over.
+    pub(crate) fn into_socket(mut self) -> Socket<'static> {
+        match self.sockets.remove(self.handle) {
+            AnySocket::Tcp(socket) => socket,
+            other => unreachable!("the one socket of a connection is {other:?}"),
+        }
     }
 
     /// Whether smoltcp has nothing more to do for this connection.

@@ -237,12 +237,9 @@ impl Stack {
         // In any-IP mode the peer is on the same machine, where there is no congestion to control.
         let congestion_control =
             if self.any.is_some() { CongestionControl::None } else { CongestionControl::Reno };
-        let (socket, buffer_len) = self.buffers.socket();
-        let connection = Connection::new(socket, buffer_len, flow, owner, congestion_control);
-        let Some(key) = self.connections.insert(connection) else {
-            self.buffers.release(buffer_len);
-            return None;
-        };
+        let socket = self.buffers.socket();
+        let connection = Connection::new(socket, flow, owner, congestion_control);
+        let key = self.connections.insert(connection)?;
         self.flows.insert(flow, key);
         Some(key)
     }
@@ -251,10 +248,10 @@ impl Stack {
     pub(crate) fn remove_connection(&mut self, key: SlabKey) {
         let Some(connection) = self.connections.remove(key) else { return };
         self.flows.remove(&connection.flow);
-        self.buffers.release(connection.buffer_len);
         if let Owner::Backlog(listener, ordinal) = connection.owner {
             self.listeners.remove(listener, ordinal);
         }
+        self.buffers.release(connection.into_socket());
     }
 
     /// Puts a connection into the queue of those to poll.
