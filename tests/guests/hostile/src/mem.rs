@@ -29,3 +29,7 @@ unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
     }
     i32::from(differ)
 }
+
+/// Named by the precompiled `core`; nothing unwinds here.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
