@@ -81,7 +81,7 @@ fn connect(port: u16) -> Result<TcpStream> {
 
 /// Clients that send a byte now and then neither hold up others nor stay for ever.
 fn slow_clients(backend: Backend) -> Result<()> {
-    let config = "[timeouts]\nheader_s = 2\n";
+    let config = "[timeouts]\nheader_seconds = 2\n";
     let web = Web::serve(backend, config, small_site)?;
     let mut slow = Vec::new();
     for _ in 0..200 {

@@ -16,9 +16,9 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Memory that a connection takes in the worst case of normal use, bytes: buffers of TCP and HTTP and
-/// its state. Sets the default number of connections.
-const CONNECTION_COST: u64 = 16 << 10;
+/// Memory that one of many connections takes, bytes: TCP's smallest buffers, hyper's read buffer of
+/// 8 KiB, and state. Sets the default number of connections.
+const CONNECTION_COST: u64 = 20 << 10;
 
 /// Most connections that are being refused politely at a time; more are reset.
 const REFUSALS_MAX: usize = 64;
@@ -71,7 +71,7 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
         log: Sink,
     ) -> Rc<Self> {
         let limits = content_limits(&config, memory_len);
-        let default_max = usize::try_from(memory_len / 4 / CONNECTION_COST).unwrap_or(usize::MAX);
+        let default_max = usize::try_from(memory_len / 2 / CONNECTION_COST).unwrap_or(usize::MAX);
         Rc::new(Self {
             contents: Rc::new(Contents::new(disk, &site, limits)),
             http: http_builder(&config),
@@ -254,11 +254,11 @@ impl<C, B> Drop for Place<'_, C, B> {
 }
 
 fn content_limits(config: &Config, memory_len: u64) -> ContentLimits {
-    let eighth = |most: u64| usize::try_from((memory_len / 8).min(most)).unwrap_or(usize::MAX);
+    let size = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
     ContentLimits {
-        cache_len: config.cache.total_bytes.unwrap_or_else(|| eighth(4 * MIB)),
+        cache_len: config.cache.total_bytes.unwrap_or(size((memory_len / 8).min(4 * MIB))),
         cached_file_len: config.cache.file_bytes,
-        stream_len: eighth(8 * MIB),
+        stream_len: size((memory_len / 16).min(8 * MIB)),
     }
 }
 

@@ -25,7 +25,7 @@ impl Multipart {
         let mut len = 0;
         for range in ranges {
             let head = format!(
-                "\r\n--{boundary}\r\ncontent-type: {media_type}\r\ncontent-range: {}\r\n\r\n",
+                "\r\n--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {}\r\n\r\n",
                 content_range(range, file.len)
             );
             len += head.len() as u64 + range.end - range.start;

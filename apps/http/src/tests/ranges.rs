@@ -66,7 +66,7 @@ fn parts(response: &Response) -> Vec<(String, Vec<u8>)> {
     while rest != b"--\r\n" {
         let end = rest.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
         let head = std::str::from_utf8(&rest[..end]).unwrap();
-        let range = head.lines().find_map(|line| line.strip_prefix("content-range: ")).unwrap();
+        let range = head.lines().find_map(|line| line.strip_prefix("Content-Range: ")).unwrap();
         let mut bounds = range[6..].split(['-', '/']).map(|n| n.parse::<usize>().unwrap());
         let len = 1 + std::ops::Sub::sub(bounds.nth(1).unwrap(), {
             range[6..].split('-').next().unwrap().parse::<usize>().unwrap()
