@@ -72,25 +72,23 @@ impl Clock {
         Self { start, early, span_ns, anchor_ns: 0, snapshot }
     }
 
-    /// Monotonic time of the guest, ns.
-    #[must_use]
-    pub fn now_ns(&self) -> u64 {
-        read(ClockId::Monotonic).saturating_sub(self.start.host_ns)
-    }
-
     /// Publishes the line as it is known now.
     pub fn publish(&self, page: &TimePage) {
         page.publish(&self.snapshot);
     }
 
-    /// Moves the base point of the line to the present, and measures the slope again each time that
-    /// there is twice as much to measure it over. Does nothing if that was done just before.
-    pub fn refresh(&mut self, page: &TimePage) {
-        let now = Sample::now();
-        let now_ns = now.host_ns.saturating_sub(self.start.host_ns);
-        if now_ns.saturating_sub(self.anchor_ns) < ANCHOR_INTERVAL_NS {
-            return;
+    /// The guest's monotonic time, ns. Corrects the line if that was not done for a while.
+    pub fn tick(&mut self, page: &TimePage) -> u64 {
+        let now_ns = read(ClockId::Monotonic).saturating_sub(self.start.host_ns);
+        if now_ns.saturating_sub(self.anchor_ns) >= ANCHOR_INTERVAL_NS {
+            self.correct(page);
         }
+        now_ns
+    }
+
+    /// Moves the base point of the line to the present, and measures the slope again each time that
+    /// there is twice as much to measure it over.
+    fn correct(&mut self, page: &TimePage) {
         let now = Sample::precise();
         let now_ns = now.host_ns.saturating_sub(self.start.host_ns);
         self.anchor_ns = now_ns;
@@ -172,11 +170,10 @@ mod tests {
         for _ in 0..5 {
             std::thread::sleep(std::time::Duration::from_millis(60));
             let guest = page.read().monotonic_ns(read_tsc());
-            let host = clock.now_ns();
+            let host = clock.tick(&page);
             assert!(guest >= last);
             // Within one part in a hundred of the time since the last anchor, scheduling included.
             assert!(host.abs_diff(guest) < 20_000_000, "guest {guest}, host {host}");
-            clock.refresh(&page);
             last = guest;
         }
         assert!(page.read().wall_offset_ns > 0);

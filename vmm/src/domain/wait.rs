@@ -12,10 +12,9 @@ impl Domain {
             let events = self.poll_devices()?;
             let stop = self.black_box.is_stop_requested();
             let is_news = events != 0 || (stop && !self.stop_told);
-            let now_ns = self.clock.now_ns();
+            let now_ns = self.clock.tick(self.host_pages.time_page());
             if is_news || deadline_ns <= now_ns {
                 self.stop_told = stop;
-                self.clock.refresh(self.host_pages.time_page());
                 return Ok(if stop { events | EVENT_STOP } else { events });
             }
             self.sleep(deadline_ns - now_ns);
