@@ -15,7 +15,6 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("lifecycle::neighbour-unharmed", neighbour_unharmed).needs("curl"),
         Case::new("lifecycle::drain", drain),
         Case::new("lifecycle::busy-port", busy_port),
-        Case::new("lifecycle::std-surface", std_surface),
     ]
 }
 
@@ -88,9 +87,4 @@ fn busy_port(backend: Backend) -> Result<()> {
     let publish = format!("127.0.0.1:{port}:80");
     let ended = Domain::run(backend, &["web", "--site", &site, "--publish", &publish])?;
     ended.expect(102, &[&port.to_string(), "in use"])
-}
-
-/// The guest that exercises std and the libc below it.
-fn std_surface(backend: Backend) -> Result<()> {
-    Domain::run(backend, &["--net", "none", &guest("std-surface")])?.expect(0, &["ok "])
 }

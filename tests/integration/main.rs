@@ -13,6 +13,7 @@ mod lifecycle;
 mod load;
 mod malformed;
 mod sites;
+mod std_surface;
 mod tap;
 mod web;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         web::cases(),
         malformed::cases(),
         sites::cases(),
+        std_surface::cases(),
         tap::cases(),
         load::cases(),
         browser::cases(),
