@@ -16,11 +16,8 @@ use paravane_abi::device::{Device, NetConfig};
 use paravane_netstack::{
     Addressing, BufferLimits, Config, Instant as StackInstant, Lease, Offloads, RxMeta, Stack,
 };
-use paravane_pv_drivers::AttachError;
 use paravane_pv_drivers::net::{Checksum, Net};
-
-/// The kernel's network driver.
-pub(super) type Driver = Net<HeapDma, Hypercalls>;
+use paravane_pv_drivers::{AttachError, Dma, Transport};
 
 /// Most frames taken in during one turn.
 const FRAMES_PER_TURN: usize = 256;
@@ -32,21 +29,30 @@ const BUFFER_SHARE: u64 = 4;
 const RAM_PER_CONNECTION: u64 = 16 << 10;
 
 /// The network device and what runs on it.
-pub(super) struct Interface {
-    driver: Driver,
+pub(super) struct Interface<D: Dma = HeapDma, T: Transport = Hypercalls> {
+    driver: Net<D, T>,
     stack: Stack,
-    reserve: Reserve,
+    reserve: Reserve<D>,
     /// Where frames that came in pieces are put together.
     scratch: Vec<u8>,
     has_failed: bool,
 }
 
 impl Interface {
-    pub(super) fn new(index: u32, device: &Device) -> Result<Self, AttachError> {
-        let driver = Driver::new(HeapDma, Hypercalls, index, device)?;
-        let stack = Stack::new(config(&driver), stack_time(now()));
-        let reserve = [None, None];
-        Ok(Self { driver, stack, reserve, scratch: Vec::new(), has_failed: false })
+    /// Takes entry `index` of the device table into use.
+    pub(super) fn attach(index: u32, device: &Device) -> Result<Self, AttachError> {
+        let driver = Net::new(HeapDma, Hypercalls, index, device)?;
+        let mut seed = [0; 8];
+        entropy::fill(&mut seed);
+        let seed = u64::from_le_bytes(seed);
+        Ok(Self::new(driver, start::info().ram_size, seed, stack_time(now())))
+    }
+}
+
+impl<D: Dma, T: Transport> Interface<D, T> {
+    fn new(driver: Net<D, T>, ram_size: u64, seed: u64, now: StackInstant) -> Self {
+        let stack = Stack::new(config(&driver, ram_size, seed), now);
+        Self { driver, stack, reserve: [None, None], scratch: Vec::new(), has_failed: false }
     }
 
     /// The stack, unless the device is dead.
@@ -116,10 +122,7 @@ fn stack_time(now: Instant) -> StackInstant {
     StackInstant::from_micros(i64::try_from(now.as_nanos() / 1000).unwrap_or(i64::MAX))
 }
 
-fn config(driver: &Driver) -> Config {
-    let mut seed = [0; 8];
-    entropy::fill(&mut seed);
-    let ram_size = start::info().ram_size;
+fn config<D: Dma, T: Transport>(driver: &Net<D, T>, ram_size: u64, seed: u64) -> Config {
     Config {
         mac: driver.config().mac,
         mtu: usize::from(driver.config().mtu),
@@ -137,7 +140,7 @@ fn config(driver: &Driver) -> Config {
             tx_max: 1 << 20,
             total: to_usize(ram_size / BUFFER_SHARE),
         },
-        seed: u64::from_le_bytes(seed),
+        seed,
     }
 }
 
@@ -154,3 +157,6 @@ fn addressing(config: &NetConfig) -> Addressing {
         None => Addressing::Dhcp,
     }
 }
+
+#[cfg(test)]
+mod tests;

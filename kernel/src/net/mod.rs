@@ -51,7 +51,7 @@ fn interface() -> Result<&'static Rc<RefCell<Interface>>, NetError> {
 
 fn attach() -> Result<Rc<RefCell<Interface>>, NetError> {
     let (index, device) = devices(DeviceKind::Net).next().ok_or(NetError::NoDevice)?;
-    let interface = Interface::new(index, device).map_err(|error| {
+    let interface = Interface::attach(index, device).map_err(|error| {
         log::error!("the network device cannot be used: {error:?}");
         NetError::DeviceFailed
     })?;

@@ -1,8 +1,7 @@
 //! The transmit queue of the driver, as the stack writes to it.
-use super::interface::Driver;
-use crate::device::HeapDma;
 use paravane_netstack::{FramePort, TxMeta};
-use paravane_pv_drivers::net::{Checksum, FrameMeta, Segmentation, TxBuffer};
+use paravane_pv_drivers::net::{Checksum, FrameMeta, Net, Segmentation, TxBuffer};
+use paravane_pv_drivers::{Dma, Transport};
 
 /// Longest frame that gets a small buffer: what the driver keeps in its 2 KiB ones.
 const SMALL_LEN: usize = 2036;
@@ -10,18 +9,18 @@ const SMALL_LEN: usize = 2036;
 const LARGE_LEN: usize = 14 + 65_535;
 
 /// Buffers that the driver gave out and that nothing was written to yet, small and large.
-pub(super) type Reserve = [Option<TxBuffer<HeapDma>>; 2];
+pub(super) type Reserve<D> = [Option<TxBuffer<D>>; 2];
 
 /// A driver's transmit queue while the stack has something to say.
-pub(super) struct TxPort<'a> {
-    driver: &'a mut Driver,
-    reserve: &'a mut Reserve,
+pub(super) struct TxPort<'a, D: Dma, T: Transport> {
+    driver: &'a mut Net<D, T>,
+    reserve: &'a mut Reserve<D>,
     /// Which buffer of the reserve was handed out last.
     current: usize,
 }
 
-impl<'a> TxPort<'a> {
-    pub(super) fn new(driver: &'a mut Driver, reserve: &'a mut Reserve) -> Self {
+impl<'a, D: Dma, T: Transport> TxPort<'a, D, T> {
+    pub(super) fn new(driver: &'a mut Net<D, T>, reserve: &'a mut Reserve<D>) -> Self {
         Self { driver, reserve, current: 0 }
     }
 
@@ -34,7 +33,7 @@ impl<'a> TxPort<'a> {
     }
 }
 
-impl FramePort for TxPort<'_> {
+impl<D: Dma, T: Transport> FramePort for TxPort<'_, D, T> {
     fn buffer(&mut self, len: usize) -> Option<&mut [u8]> {
         let class = usize::from(len > SMALL_LEN);
         // A large buffer in reserve takes a small frame if need be: room once offered stays.

@@ -91,7 +91,8 @@ impl TcpStream {
     }
 
     /// Shows `f` a piece of what has arrived, without a copy; it returns how many bytes it takes off
-    /// the front, and so does this function; 0 also when the peer has finished.
+    /// the front, and so does this function; 0 also when the peer has finished. `f` cannot use the
+    /// network.
     pub fn poll_read_with(
         &mut self,
         cx: &mut Context<'_>,
@@ -138,7 +139,7 @@ impl TcpStream {
     }
 
     /// Lets `f` write into free space of the transmit buffer, without a copy; it returns how many
-    /// bytes it wrote, and so does this function.
+    /// bytes it wrote, and so does this function. `f` cannot use the network.
     pub fn poll_write_with(
         &mut self,
         cx: &mut Context<'_>,
