@@ -9,7 +9,6 @@ use std::mem;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 const DEVICE: &str = "/dev/net/tun";
 /// The kernel puts a number in.
@@ -95,7 +94,7 @@ pub struct Tap {
 pub fn open(name: Option<&str>, host_side: HostSide) -> Result<Tap, TapError> {
     let wanted = name.unwrap_or(NAME_TEMPLATE);
     let request = Request::named(wanted).ok_or_else(|| TapError::Name(wanted.to_owned()))?;
-    let exists = Path::new("/sys/class/net").join(wanted).exists();
+    let exists = exists(wanted)?;
     let file = File::options()
         .read(true)
         .write(true)
@@ -197,6 +196,18 @@ fn configure(descriptor: &OwnedFd, name: &str) -> Result<(), TapError> {
 
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether there is an interface of this name. Asked of the kernel: /sys may show another network
+/// namespace than this process's.
+fn exists(name: &str) -> Result<bool, TapError> {
+    let mut request = Request::named(name).ok_or_else(|| TapError::Name(name.to_owned()))?;
+    let socket = control_socket().map_err(|source| TapError::Other {
+        action: "look for",
+        name: name.to_owned(),
+        source,
+    })?;
+    Ok(request.call(socket.as_raw_fd(), libc::SIOCGIFINDEX).is_ok())
 }
 
 /// Gives the host's side its address and sets the interface up.

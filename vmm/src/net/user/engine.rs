@@ -22,6 +22,8 @@ const GATEWAY_MAC: [u8; 6] = [0x02, 0x50, 0x56, 0, 0, 0x02];
 const MTU: usize = 1500;
 /// Most frames taken from the guest in a row.
 const FRAMES_PER_TURN: usize = 256;
+/// Most events taken from the poller in a row.
+const EVENTS_PER_TURN: usize = 1024;
 /// Connections before [`Engine::set_connections_max`].
 const CONNECTIONS_MAX: usize = 16_384;
 /// When to look again at a published port that could not be served for want of descriptors.
@@ -91,20 +93,32 @@ impl Engine {
     /// # Errors
     /// The poller or the wire failed.
     pub(super) fn run(&mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
-            match self.poll.poll(&mut events, self.timeout()) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                _ => {}
-            }
-            for event in &events {
-                self.note(event);
-            }
+            self.wait(&mut events, self.timeout())?;
             match self.turn() {
                 Err(error) if is_end(&error) => return Ok(()),
                 result => result?,
             }
         }
+    }
+
+    /// Does what is ready now, for tests.
+    #[cfg(test)]
+    pub(super) fn step(&mut self) -> io::Result<()> {
+        self.wait(&mut Events::with_capacity(EVENTS_PER_TURN), Some(Duration::ZERO))?;
+        self.turn()
+    }
+
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for event in &*events {
+            self.note(event);
+        }
+        Ok(())
     }
 
     fn note(&mut self, event: &Event) {
@@ -147,7 +161,7 @@ impl Engine {
         let now = self.now();
         let retry = self.relays.has_waiting().then_some(ACCEPT_RETRY);
         let deadlines = [self.stack.next_deadline(), self.datagrams.next_deadline()];
-        let until = |deadline: Instant| Duration::from(wait(now, deadline));
+        let until = |deadline: Instant| Duration::from(time_until(now, deadline));
         deadlines.into_iter().flatten().map(until).chain(retry).min()
     }
 
@@ -157,7 +171,7 @@ impl Engine {
     }
 }
 
-fn wait(now: Instant, deadline: Instant) -> paravane_netstack::Duration {
+fn time_until(now: Instant, deadline: Instant) -> paravane_netstack::Duration {
     if deadline > now { deadline - now } else { paravane_netstack::Duration::ZERO }
 }
 

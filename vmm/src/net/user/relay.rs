@@ -45,6 +45,8 @@ pub(super) struct Relay {
     guest: GuestEnd,
     /// The host's socket may have something to read.
     can_read: bool,
+    /// The host's end has finished or failed: reading goes on to the end.
+    is_read_closed: bool,
     /// The host's socket may take something.
     can_write: bool,
     has_host_finished: bool,
@@ -60,6 +62,7 @@ impl Relay {
             signal,
             guest,
             can_read: is_connected,
+            is_read_closed: false,
             can_write: is_connected,
             has_host_finished: false,
             has_guest_finished: false,
@@ -68,7 +71,8 @@ impl Relay {
 
     /// Notes what happened to the host's socket.
     pub(super) fn note(&mut self, event: &Event) {
-        self.can_read |= event.is_readable() || event.is_read_closed() || event.is_error();
+        self.is_read_closed |= event.is_read_closed() || event.is_error();
+        self.can_read |= event.is_readable() || self.is_read_closed;
         self.can_write |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.signal.raise();
     }
@@ -155,7 +159,11 @@ impl Relay {
     fn carry_to_guest(&mut self, stack: &mut Stack, id: ConnectionId) -> Result<(), Broken> {
         while self.can_read && !self.has_host_finished {
             let stream = &mut self.stream;
-            let read = |bytes: &mut [u8]| split(stream.read(bytes));
+            let mut room = 0;
+            let read = |bytes: &mut [u8]| {
+                room = bytes.len();
+                split(stream.read(bytes))
+            };
             match stack.poll_send(id, &mut Context::from_waker(&self.waker), read) {
                 Poll::Pending => break,
                 Poll::Ready(Err(_)) => return Err(Broken::Guest),
@@ -165,7 +173,9 @@ impl Relay {
                         self.has_host_finished = true;
                         stack.shutdown(id);
                     }
-                    Some(_) => {}
+                    // Less than there was room for: the socket is empty, and new bytes or an end
+                    // that is not known yet will be a new event (epoll(7)).
+                    Some(len) => self.can_read = len == room || self.is_read_closed,
                 },
             }
         }

@@ -1,5 +1,6 @@
 //! The network with a guest on one side and real sockets on the other.
 mod guest;
+mod hostile;
 
 use super::{Addresses, Protocol, Publish, UserNetwork, UserNetworkError};
 use guest::{Guest, context};
