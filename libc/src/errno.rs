@@ -21,7 +21,7 @@ pub(crate) const ENOSYS: c_int = 38;
 /// The time is up.
 pub(crate) const ETIMEDOUT: c_int = 110;
 
-/// One for all fibers: a fiber is suspended only inside calls that set it anew before they return.
+/// One for all fibers: none is suspended between a call that fails and its caller's look at the error.
 static ERRNO: AtomicI32 = AtomicI32::new(0);
 
 /// Sets `errno` and returns -1, as most of C reports an error.

@@ -4,8 +4,8 @@
 //! 1. `Cargo.toml`: depend on `paravane-libc`, build-depend on `paravane-link`, and give the
 //!    `[[bin]]` `test = false`, as a test harness cannot run without a host's C library.
 //! 2. `build.rs`: `fn main() { paravane_link::image(); }`
-//! 3. `main.rs`: `paravane_libc::image!(Manifest::new("name", 8 << 20, &[]));` and an ordinary
-//!    `fn main()`.
+//! 3. `main.rs`: an ordinary `fn main()`, and before it `paravane_libc::image!(Manifest::new("name", 8 << 20,
+//!    &[]));` with the `Manifest` of `paravane_libc::abi::manifest`.
 //! 4. `cargo build --release -p NAME`, then `paravane run target/release/NAME`.
 //!
 //! Only binaries of the package that calls [`image`] are linked this way; host programs in the same
