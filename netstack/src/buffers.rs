@@ -3,6 +3,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::task::Waker;
 use smoltcp::socket::tcp;
+use smoltcp::time::{Duration, Instant};
 
 /// Sizes of the buffers of TCP connections, bytes.
 ///
@@ -33,9 +34,12 @@ const RX_PER_TX: usize = 4;
 /// is never scaled, for a scaled one; with a shift above 0, a peer could overrun the buffer.
 const RX_LEN_MAX: usize = 65535;
 
-/// Sockets that came back are kept for new connections up to this part of `total`: clearing the
-/// buffers of a new socket costs more than all the rest of a short connection.
-const IDLE_SHARE: usize = 8;
+/// Sockets that came back are kept for new connections, as clearing the buffers of a new socket costs
+/// more than all the rest of a short connection: up to this part of the memory that is left ...
+const IDLE_SHARE: usize = 2;
+
+/// ... and until none has come or gone for so long.
+const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// Hands out sockets with their buffers, and knows how much is out.
 #[derive(Debug)]
@@ -45,11 +49,13 @@ pub(crate) struct BufferBudget {
     /// Sockets that came back, and the bytes of their buffers.
     idle: Vec<tcp::Socket<'static>>,
     idle_len: usize,
+    /// When they are dropped; unknown since the last one came or went.
+    idle_until: Option<Instant>,
 }
 
 impl BufferBudget {
     pub(crate) fn new(limits: BufferLimits) -> Self {
-        Self { limits, used: 0, idle: Vec::new(), idle_len: 0 }
+        Self { limits, used: 0, idle: Vec::new(), idle_len: 0, idle_until: None }
     }
 
     pub(crate) fn used(&self) -> usize {
@@ -73,6 +79,7 @@ impl BufferBudget {
         let index = self.idle.iter().rposition(fits)?;
         let socket = self.idle.swap_remove(index);
         self.idle_len -= buffer_len(&socket);
+        self.idle_until = None;
         Some(socket)
     }
 
@@ -80,14 +87,29 @@ impl BufferBudget {
     pub(crate) fn release(&mut self, mut socket: tcp::Socket<'static>) {
         let len = buffer_len(&socket);
         self.used -= len;
-        if self.idle_len + len <= self.limits.total / IDLE_SHARE {
+        let left = self.limits.total.saturating_sub(self.used);
+        if self.idle_len + len <= left / IDLE_SHARE {
             socket.abort();
             // Whoever waited does not any more, and is not to be kept alive by the wait.
             socket.register_recv_waker(Waker::noop());
             socket.register_send_waker(Waker::noop());
             self.idle_len += len;
             self.idle.push(socket);
+            self.idle_until = None;
         }
+    }
+
+    /// Drops the sockets that came back when nobody has wanted one for a while.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        if now >= *self.idle_until.get_or_insert(now + IDLE_TIME) {
+            self.idle = Vec::new();
+            self.idle_len = 0;
+        }
+    }
+
+    /// When to call [`expire`](Self::expire).
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        (!self.idle.is_empty()).then_some(self.idle_until.unwrap_or(Instant::ZERO))
     }
 
     fn sizes(&self) -> (usize, usize) {
@@ -148,6 +170,23 @@ mod tests {
         sockets.into_iter().rev().for_each(|socket| budget.release(socket));
         assert!(budget.idle_len <= LIMITS.total / IDLE_SHARE);
         assert!(budget.idle.iter().any(|socket| socket.send_capacity() == LIMITS.tx_min));
-        assert_eq!(budget.socket().send_capacity(), 512 << 10);
+        assert!(budget.socket().send_capacity() >= 256 << 10);
+    }
+
+    #[test]
+    fn idle_sockets_go_after_a_while() {
+        let mut budget = BufferBudget::new(LIMITS);
+        let at = Instant::from_secs;
+        let [first, second] = [budget.socket(), budget.socket()];
+        assert_eq!(budget.next_deadline(), None);
+        budget.release(first);
+        assert_eq!(budget.next_deadline(), Some(Instant::ZERO));
+        budget.expire(at(1));
+        assert_eq!(budget.next_deadline(), Some(at(11)));
+        budget.release(second);
+        budget.expire(at(11));
+        assert_eq!((budget.idle.len(), budget.next_deadline()), (2, Some(at(21))));
+        budget.expire(at(21));
+        assert_eq!((budget.idle_len, budget.next_deadline()), (0, None));
     }
 }

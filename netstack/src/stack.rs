@@ -189,6 +189,7 @@ impl Stack {
             self.timers.next(),
             self.listeners.next_deadline(),
             self.neighbors.next_deadline(),
+            self.buffers.next_deadline(),
             self.resolver.next_deadline(),
             dhcp,
         ];
@@ -203,6 +204,7 @@ impl Stack {
     /// Ends what has waited too long, and finds the connections that are due.
     fn expire(&mut self, now: Instant) {
         self.tombstones.expire(now);
+        self.buffers.expire(now);
         while let Some(key) = self.listeners.expired(now) {
             self.counters.half_open_dropped += 1;
             self.remove_connection(key);
