@@ -56,7 +56,7 @@ pub enum NetFault {
 pub enum TransmitError {
     /// The frame asks for an offload that the device does not offer.
     NotNegotiated,
-    /// No free descriptor; does not happen to who has only one buffer at a time.
+    /// No free descriptor; does not happen to who has two buffers at a time at most.
     Full,
 }
 

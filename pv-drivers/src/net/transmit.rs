@@ -18,6 +18,9 @@ const SPARE_MAX: [usize; 2] = [64, 28];
 /// device can take of the guest's memory.
 const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
 
+/// Buffers that a caller may hold at a time and be sure of room for all of them.
+const HELD_MAX: u16 = 2;
+
 /// A frame to be written and sent: `len` bytes as asked for, which the caller fills through
 /// [`DerefMut`]. Old content is not cleared.
 pub struct TxBuffer<D: Dma> {
@@ -91,7 +94,8 @@ impl<D: Dma> Transmitter<D> {
     }
 
     fn has_room(&self) -> bool {
-        self.queue.free_descriptors() > 0 && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+        self.queue.free_descriptors() >= HELD_MAX.min(self.queue.size())
+            && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
     }
 
     /// Puts a frame into the queue. Returns whether there was room; if not, the frame is dropped.
