@@ -1,5 +1,7 @@
 //! What several fuzz targets share.
 
+pub mod guest;
+
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use paravane_abi::device::QueueSetup;
 use paravane_pv_drivers::RingMemory;
