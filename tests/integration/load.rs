@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 pub(crate) fn cases() -> Vec<Case> {
-    let raised = raise_descriptor_limit(IDLE_CONNECTIONS * 2 + 1000);
+    let raised = raise_descriptor_limit(IDLE_CONNECTIONS + 500);
     vec![
         Case::new("load::wrk-burst", wrk_burst).needs("wrk"),
         Case::new("load::new-connections", new_connections).needs("curl"),
@@ -28,7 +28,7 @@ fn wrk_burst(backend: Backend) -> Result<()> {
     std::fs::write(
         &script,
         r#"
-local wrong = 0
+wrong = 0
 local threads = {}
 function setup(thread) table.insert(threads, thread) end
 function init() wrong = 0 end
@@ -127,7 +127,11 @@ fn ten_thousand_idle(backend: Backend) -> Result<()> {
 }
 
 fn raise_descriptor_limit(wanted: u64) -> bool {
-    let limit = libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes the structure given.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_cur = limit.rlim_cur.max(wanted);
+    limit.rlim_max = limit.rlim_max.max(wanted);
     // SAFETY: setrlimit reads the structure given.
     unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0 }
 }

@@ -40,6 +40,8 @@ enum Then {
     Lives,
     /// The property does not return.
     Dies,
+    /// Either is right: it depends on the processor or on what the host itself runs on.
+    Either,
 }
 
 /// One property: its name, what is to happen, and the deed.
@@ -63,12 +65,17 @@ extern "C" fn main(info: &'static StartInfo) -> ! {
         match then {
             Then::Lives => host::print("survived, as it should\n"),
             Then::Dies => host::print("survived, as it should not\n"),
+            Then::Either => host::print("survived, as it may\n"),
         }
         host::exit(u8::from(*then == Then::Dies));
     }
     for (name, then, _) in TABLES.iter().copied().flatten() {
         host::print(name);
-        host::print(if *then == Then::Lives { " lives\n" } else { " dies\n" });
+        host::print(match then {
+            Then::Lives => " lives\n",
+            Then::Dies => " dies\n",
+            Then::Either => " either\n",
+        });
     }
     host::exit(0)
 }
