@@ -26,7 +26,7 @@ const FRAMES_PER_TURN: usize = 256;
 const BUFFER_SHARE: u64 = 4;
 
 /// Bytes of RAM for each connection that is allowed, with what an application needs for one.
-const RAM_PER_CONNECTION: u64 = 16 << 10;
+const RAM_PER_CONNECTION: u64 = 32 << 10;
 
 /// The network device and what runs on it.
 pub(super) struct Interface<D: Dma = HeapDma, T: Transport = Hypercalls> {

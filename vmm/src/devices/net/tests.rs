@@ -89,7 +89,9 @@ fn a_full_socket_is_waited_for_and_nothing_is_lost() {
     const COUNT: usize = 200;
     let mut bench = Bench::all_features();
     bench.transmit.put(BUFFERS, &message(60_000));
-    (0..COUNT).for_each(|_| drop(bench.transmit.add(&[(BUFFERS, 60_000, 0)])));
+    (0..COUNT).for_each(|_| {
+        bench.transmit.add(&[(BUFFERS, 60_000, 0)]);
+    });
     bench.device.notify(&bench.ram, 1).unwrap();
     assert_ne!(bench.events() & libc::POLLOUT, 0);
     let mut received = 0;
@@ -165,7 +167,9 @@ fn reading_waits_for_buffers() {
 fn a_long_frame_waits_until_the_guest_has_as_many_buffers_as_before() {
     let mut bench = Bench::all_features();
     let add = |bench: &mut Bench, count: u64| {
-        (0..count).for_each(|i| drop(bench.receive.add(&[(BUFFERS + i * 8192, 8192, WRITE)])));
+        (0..count).for_each(|i| {
+            bench.receive.add(&[(BUFFERS + i * 8192, 8192, WRITE)]);
+        });
     };
     add(&mut bench, 9);
     for _ in 0..2 {
@@ -181,7 +185,9 @@ fn a_long_frame_waits_until_the_guest_has_as_many_buffers_as_before() {
 #[test]
 fn the_guest_is_told_when_it_asked() {
     let mut bench = Bench::all_features();
-    (0..4).for_each(|i| drop(bench.receive.add(&[(BUFFERS + i * 0x1_1000, 0x1_1000, WRITE)])));
+    (0..4).for_each(|i| {
+        bench.receive.add(&[(BUFFERS + i * 0x1_1000, 0x1_1000, WRITE)]);
+    });
     bench.receive.set_used_event(1);
     bench.send(&message(60));
     assert!(!bench.poll().unwrap());
@@ -225,13 +231,23 @@ fn each_rule_of_the_queues_ends_the_domain() {
         b.transmit.describe(1, Raw { address: BUFFERS, len: 1, flags: 1, next: 0 });
         b.transmit.offer(0);
     });
-    check("not in RAM", |b| drop(b.transmit.add(&[(RAM_SIZE - 10, 100, 0)])));
-    check("not in RAM", |b| drop(b.transmit.add(&[(u64::MAX - 10, 100, 0)])));
-    check("not in RAM", |b| drop(b.transmit.add(&[(BUFFERS, u32::MAX, 0)])));
-    check("indirect", |b| drop(b.transmit.add(&[(BUFFERS, 64, 4)])));
-    check("writable", |b| drop(b.transmit.add(&[(BUFFERS, 60, 0), (BUFFERS, 10, WRITE)])));
+    check("not in RAM", |b| {
+        b.transmit.add(&[(RAM_SIZE - 10, 100, 0)]);
+    });
+    check("not in RAM", |b| {
+        b.transmit.add(&[(u64::MAX - 10, 100, 0)]);
+    });
+    check("not in RAM", |b| {
+        b.transmit.add(&[(BUFFERS, u32::MAX, 0)]);
+    });
+    check("indirect", |b| {
+        b.transmit.add(&[(BUFFERS, 64, 4)]);
+    });
+    check("writable", |b| {
+        b.transmit.add(&[(BUFFERS, 60, 0), (BUFFERS, 10, WRITE)]);
+    });
     check("readable descriptor follows", |b| {
-        drop(b.transmit.add(&[(BUFFERS, 60, WRITE), (BUFFERS, 10, 0)]));
+        b.transmit.add(&[(BUFFERS, 60, WRITE), (BUFFERS, 10, 0)]);
     });
     check("descriptor 256 is named", |b| b.transmit.offer(256));
     check("descriptor 999 is named", |b| {
@@ -239,15 +255,25 @@ fn each_rule_of_the_queues_ends_the_domain() {
         b.transmit.offer(0);
     });
     check("available ring index", |b| b.transmit.set_available(257));
-    check("has 11 bytes", |b| drop(b.transmit.add(&[(BUFFERS, 11, 0), (BUFFERS, 0, 0)])));
-    check("shorter than an Ethernet header", |b| drop(b.transmit.add(&[(BUFFERS, 25, 0)])));
-    check("has 70000 bytes", |b| drop(b.transmit.add(&[(BUFFERS, 70_000, 0)])));
+    check("has 11 bytes", |b| {
+        b.transmit.add(&[(BUFFERS, 11, 0), (BUFFERS, 0, 0)]);
+    });
+    check("shorter than an Ethernet header", |b| {
+        b.transmit.add(&[(BUFFERS, 25, 0)]);
+    });
+    check("has 70000 bytes", |b| {
+        b.transmit.add(&[(BUFFERS, 70_000, 0)]);
+    });
     check("not negotiated", |b| {
         b.transmit.put(BUFFERS, &[1, 9]);
-        drop(b.transmit.add(&[(BUFFERS, 60, 0)]));
+        b.transmit.add(&[(BUFFERS, 60, 0)]);
     });
-    check("not writable", |b| drop(b.receive.add(&[(BUFFERS, 60, 0)])));
-    check("a receive buffer has 11 bytes", |b| drop(b.receive.add(&[(BUFFERS, 11, WRITE)])));
+    check("not writable", |b| {
+        b.receive.add(&[(BUFFERS, 60, 0)]);
+    });
+    check("a receive buffer has 11 bytes", |b| {
+        b.receive.add(&[(BUFFERS, 11, WRITE)]);
+    });
 }
 
 fn raw() -> impl Strategy<Value = Raw> {
