@@ -1,7 +1,7 @@
 //! The server: admits connections, keeps what they share, and ends them.
 use crate::access_log::{AccessLog, Sink};
 use crate::config::Config;
-use crate::connection::{self, Exchange, Scratch, Waits, new_scratch, say_last};
+use crate::connection::{self, Exchange, Scratch, Waits, bid, new_scratch};
 use crate::content::{ContentLimits, Contents};
 use crate::metrics::{Gauges, Metrics};
 use crate::platform::{BlockSource, Clock, Transport};
@@ -20,11 +20,11 @@ use std::time::{Duration, UNIX_EPOCH};
 /// 8 KiB, and state. Sets the default number of connections.
 const CONNECTION_COST: u64 = 20 << 10;
 
-/// Most connections that are being refused politely at a time; more are reset.
-const REFUSALS_MAX: usize = 64;
+/// Most connections beyond the maximum that are being dismissed politely; more are reset.
+const DISMISSALS_MAX: usize = 64;
 
-/// Time for a polite refusal, ns.
-const REFUSAL_NS: u64 = 2_000_000_000;
+/// Time for a dismissed client to take what it is owed, ns.
+const DISMISSAL_NS: u64 = 2_000_000_000;
 
 /// Lines of the access log wait at most this long, ns.
 const LOG_DELAY_NS: u64 = 250_000_000;
@@ -52,7 +52,7 @@ pub struct Server<C, B> {
     connections_max: usize,
     connections: RefCell<HashMap<u64, Rc<Exchange>>>,
     next_id: Cell<u64>,
-    refusals: Cell<usize>,
+    dismissals: Cell<usize>,
     draining: Cell<bool>,
     drained: Cell<Option<Waker>>,
 }
@@ -81,7 +81,7 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
             connections_max: config.limits.connections.unwrap_or(default_max).max(1),
             connections: RefCell::default(),
             next_id: Cell::new(0),
-            refusals: Cell::new(0),
+            dismissals: Cell::new(0),
             draining: Cell::new(false),
             drained: Cell::default(),
             shared: Rc::new(Shared {
@@ -120,7 +120,8 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
             connection::run(Rc::clone(&self), exchange, transport).await;
         } else {
             self.shared.metrics.connections_refused.add(1);
-            self.refuse(transport).await;
+            let answer = Answer::from(Refusal::new(StatusCode::SERVICE_UNAVAILABLE).closing());
+            self.dismiss(transport, &answer.into_last_message(&self.date())).await;
         }
     }
 
@@ -176,20 +177,6 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
         longest.is_some()
     }
 
-    async fn refuse<T: Transport>(&self, mut transport: T) {
-        if self.refusals.get() >= REFUSALS_MAX {
-            return transport.abort();
-        }
-        self.refusals.set(self.refusals.get() + 1);
-        let answer = Answer::from(Refusal::new(StatusCode::SERVICE_UNAVAILABLE).closing());
-        let message = answer.into_last_message(&self.date());
-        let deadline_ns = self.clock.now_ns().saturating_add(REFUSAL_NS);
-        if say_last(&self.clock, deadline_ns, &mut transport, &message).await.is_none() {
-            transport.abort();
-        }
-        self.refusals.set(self.refusals.get() - 1);
-    }
-
     fn wake_all(&self) {
         for exchange in self.connections.borrow().values() {
             exchange.wake();
@@ -198,6 +185,16 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
 }
 
 impl<C: Clock, B> Server<C, B> {
+    /// Ends a connection that there is no room for, with a last message.
+    pub(crate) async fn dismiss<T: Transport>(&self, mut transport: T, message: &[u8]) {
+        if self.dismissals.get() >= DISMISSALS_MAX {
+            return transport.abort();
+        }
+        self.dismissals.set(self.dismissals.get() + 1);
+        bid(&self.clock, &mut transport, message, DISMISSAL_NS).await;
+        self.dismissals.set(self.dismissals.get() - 1);
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.get()
     }

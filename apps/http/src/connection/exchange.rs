@@ -18,6 +18,8 @@ pub(crate) enum Phase {
     Body,
     /// Itself, or the client taking the response.
     Answer,
+    /// The client closing the connection.
+    Leaving,
 }
 
 /// The waiting times, ns.
@@ -146,6 +148,11 @@ impl Exchange {
     /// All that was to be sent is on its way.
     pub(crate) fn on_flushed(&self, now_ns: u64) {
         self.enter(Phase::Idle, now_ns.saturating_add(self.waits.idle_ns));
+    }
+
+    /// HTTP is over on this connection.
+    pub(crate) fn leave(&self) {
+        self.enter(Phase::Leaving, NEVER);
     }
 
     /// For how long nothing is asked of the connection, if so: the earlier the deadline, the longer.

@@ -1,8 +1,10 @@
 //! One connection, from its first byte to its last.
 mod exchange;
+mod farewell;
 mod stream;
 
 pub(crate) use exchange::{Exchange, Phase, Waits};
+pub(crate) use farewell::bid;
 pub(crate) use stream::{Scratch, new_scratch};
 
 use crate::body::Completion;
@@ -20,11 +22,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use stream::Observed;
 
-/// For how long, and for how many bytes, a connection is listened to after a last answer. Closing at
-/// once could reset it before the client has read that answer (RFC 9112, 9.6).
-const LINGER_NS: u64 = 2_000_000_000;
-const LINGER_LEN: usize = 256 << 10;
-
 /// Longest piece of an unreadable request that goes to the log, bytes.
 const LOGGED_LEN_MAX: usize = 256;
 
@@ -32,6 +29,8 @@ const LOGGED_LEN_MAX: usize = 256;
 enum Ending {
     /// In good order.
     Done,
+    /// To make room.
+    Evicted,
     /// The client is gone, or takes nothing any more.
     Broken,
     /// With a request that gets this last answer.
@@ -69,9 +68,12 @@ where
         if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
             return Poll::Ready(result.map_or_else(Ended::Http, |()| Ended::Well));
         }
-        let leaving = draining || exchange.is_evicted();
-        if leaving && exchange.phase() == Phase::Idle {
-            return Poll::Ready(Ended::Well);
+        if exchange.phase() == Phase::Idle {
+            if exchange.is_evicted() {
+                return Poll::Ready(Ended::Evicted);
+            } else if draining {
+                return Poll::Ready(Ended::Well);
+            }
         }
         timer.poll(cx, &exchange).map(|()| Ended::TimedOut)
     })
@@ -79,6 +81,7 @@ where
     let http1::Parts { io, read_buf, .. } = connection.into_parts();
     let ending = match ending {
         Ended::Well => Ending::Done,
+        Ended::Evicted => Ending::Evicted,
         Ended::Http(error) => classify(&error, &read_buf, refused.get()),
         Ended::TimedOut => server.time_out(&exchange),
     };
@@ -88,6 +91,7 @@ where
 /// Why the driver stopped.
 enum Ended {
     Well,
+    Evicted,
     Http(hyper::Error),
     TimedOut,
 }
@@ -133,7 +137,7 @@ impl<C: Clock, B> Server<C, B> {
             Phase::Idle => (&metrics.idle_timeouts, Ending::Done),
             Phase::Head => (&metrics.header_timeouts, Ending::Refused(StatusCode::REQUEST_TIMEOUT)),
             Phase::Body => (&metrics.body_timeouts, Ending::Refused(StatusCode::REQUEST_TIMEOUT)),
-            Phase::Answer => (&metrics.write_timeouts, Ending::Broken),
+            Phase::Answer | Phase::Leaving => (&metrics.write_timeouts, Ending::Broken),
         };
         counter.add(1);
         ending
@@ -147,26 +151,24 @@ async fn finish<C: Clock, B: BlockSource, T: Transport>(
     ending: Ending,
     head: &[u8],
 ) {
-    let patience = server.clock.now_ns().saturating_add(exchange.write_ns());
-    let closed = match ending {
-        Ending::Broken => None,
-        Ending::Done => within(&server.clock, patience, |cx| transport.poll_close(cx))
-            .await
-            .and_then(Result::ok),
+    exchange.leave();
+    let patience_ns = exchange.write_ns();
+    match ending {
+        Ending::Broken => transport.abort(),
+        // All that was asked for is delivered; a stop waits for nothing else.
+        Ending::Done if server.is_draining() => {
+            if farewell::tell(&server.clock, &mut transport, &[], patience_ns).await.is_none() {
+                transport.abort();
+            }
+        }
+        Ending::Done => bid(&server.clock, &mut transport, &[], patience_ns).await,
+        Ending::Evicted => server.dismiss(transport, &[]).await,
         Ending::Refused(status) => {
             log_refusal(server, exchange, &transport, status, head);
             let answer = Answer::from(Refusal::new(status).closing());
-            say_last(
-                &server.clock,
-                patience,
-                &mut transport,
-                &answer.into_last_message(&server.date()),
-            )
-            .await
+            let message = answer.into_last_message(&server.date());
+            bid(&server.clock, &mut transport, &message, patience_ns).await;
         }
-    };
-    if closed.is_none() {
-        transport.abort();
     }
 }
 
@@ -186,44 +188,6 @@ fn log_refusal<C: Clock, B, T: Transport>(
     let record = exchange.take_record().or_else(|| log.is_on().then(malformed));
     let (shared, exchange) = (Rc::clone(&server.shared), Rc::clone(exchange));
     drop(Completion { shared, exchange, record, status, body_len: 0 });
-}
-
-/// Sends a last message, closes, and lets what the client still sends run into the void for a while.
-/// `None` if the client does not take it all.
-pub(crate) async fn say_last<C: Clock, T: Transport>(
-    clock: &C,
-    deadline_ns: u64,
-    transport: &mut T,
-    mut message: &[u8],
-) -> Option<()> {
-    while !message.is_empty() {
-        let result = within(clock, deadline_ns, |cx| transport.poll_write(cx, message)).await?;
-        message = message.get(result.ok()?..)?;
-    }
-    within(clock, deadline_ns, |cx| transport.poll_flush(cx)).await?.ok()?;
-    within(clock, deadline_ns, |cx| transport.poll_close(cx)).await?.ok()?;
-    let linger_ns = clock.now_ns().saturating_add(LINGER_NS);
-    let (mut void, mut room) = ([0; 512], LINGER_LEN);
-    while let Some(Ok(count @ 1..)) =
-        within(clock, linger_ns, |cx| transport.poll_read(cx, &mut void)).await
-    {
-        room = room.checked_sub(count)?;
-    }
-    Some(())
-}
-
-/// Polls until something is ready, or gives up at a time.
-async fn within<C: Clock, R>(
-    clock: &C,
-    deadline_ns: u64,
-    mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
-) -> Option<R> {
-    let mut sleep = std::pin::pin!(clock.sleep_until(deadline_ns));
-    poll_fn(|cx| match poll(cx) {
-        Poll::Ready(result) => Poll::Ready(Some(result)),
-        Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
-    })
-    .await
 }
 
 /// One timer for all deadlines of a connection. It is set again only when a deadline comes before the
