@@ -1,23 +1,25 @@
 //! One request, from its submission to its outcome.
-use super::{Buffer, Driver};
-use crate::device::HeapDma;
 use alloc::rc::Rc;
 use core::cell::RefCell;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
-use paravane_pv_drivers::block::{BlockError, Request, Ticket};
+use paravane_pv_drivers::block::{Block, BlockError, Request, Ticket};
+use paravane_pv_drivers::{Dma, DmaBuffer, Transport};
 
 /// A request on its way. Dropping it abandons the request, which the device then finishes for nobody.
-pub(super) struct Exchange {
-    driver: Rc<RefCell<Driver>>,
+pub(super) struct Exchange<D: Dma, T: Transport> {
+    driver: Rc<RefCell<Block<D, T>>>,
     /// The request, until it is submitted.
-    request: Option<Request<HeapDma>>,
+    request: Option<Request<D>>,
     /// The claim to its outcome, from then on.
     ticket: Option<Ticket>,
 }
 
-impl Exchange {
-    pub(super) fn new(driver: Rc<RefCell<Driver>>, request: Request<HeapDma>) -> Self {
+// The buffers stay where they are when the exchange moves.
+impl<D: Dma, T: Transport> Unpin for Exchange<D, T> {}
+
+impl<D: Dma, T: Transport> Exchange<D, T> {
+    pub(super) fn new(driver: Rc<RefCell<Block<D, T>>>, request: Request<D>) -> Self {
         Self { driver, request: Some(request), ticket: None }
     }
 
@@ -35,8 +37,8 @@ impl Exchange {
     }
 }
 
-impl Future for Exchange {
-    type Output = Result<Option<Buffer>, BlockError>;
+impl<D: Dma, T: Transport> Future for Exchange<D, T> {
+    type Output = Result<Option<DmaBuffer<D>>, BlockError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         ready!(self.poll_submit(context))?;
@@ -45,7 +47,7 @@ impl Future for Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl<D: Dma, T: Transport> Drop for Exchange<D, T> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.driver.borrow_mut().abandon(ticket);
