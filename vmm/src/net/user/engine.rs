@@ -33,7 +33,7 @@ const BUFFERS: BufferLimits = BufferLimits {
     rx_min: 8 << 10,
     rx_max: 256 << 10,
     tx_min: 4 << 10,
-    tx_max: 256 << 10,
+    tx_max: 1 << 20,
     total: 32 << 20,
 };
 
@@ -41,6 +41,9 @@ const BUFFERS: BufferLimits = BufferLimits {
 #[derive(Debug)]
 pub(super) struct Engine {
     poll: Poll,
+    socket: Arc<OwnedFd>,
+    /// The poller also watches for room on the wire.
+    watches_room: bool,
     reader: Reader,
     writer: Writer,
     stack: Stack,
@@ -59,11 +62,8 @@ impl Engine {
         let poll = Poll::new()?;
         let registry = poll.registry();
         let socket = Arc::new(socket);
-        registry.register(
-            &mut SourceFd(&socket.as_raw_fd()),
-            Source::Wire.token(),
-            Interest::READABLE | Interest::WRITABLE,
-        )?;
+        let mut source = SourceFd(&socket.as_raw_fd());
+        registry.register(&mut source, Source::Wire.token(), Interest::READABLE)?;
         let mut relays = Relays::new(addresses, CONNECTIONS_MAX);
         let mut datagrams = Datagrams::new(addresses);
         for port in publish {
@@ -74,8 +74,10 @@ impl Engine {
         }
         Ok(Self {
             poll,
+            watches_room: false,
             reader: Reader::new(Arc::clone(&socket)),
-            writer: Writer::new(socket),
+            writer: Writer::new(Arc::clone(&socket)),
+            socket,
             stack: Stack::new(configuration(&addresses)?, Instant::ZERO),
             relays,
             datagrams,
@@ -141,8 +143,22 @@ impl Engine {
         self.datagrams.take_from_guest(&mut self.stack, registry, now);
         self.datagrams.take_from_host(&mut self.stack, now);
         self.datagrams.forget_silent(now);
-        self.stack.poll(now, &mut self.writer);
-        Ok(())
+        let is_full = self.stack.poll(now, &mut self.writer);
+        let is_flushed = self.writer.flush();
+        self.watch_room(is_full || !is_flushed)
+    }
+
+    /// Watches for room on the wire only when it is wanted: every frame that the guest takes makes
+    /// some.
+    fn watch_room(&mut self, is_wanted: bool) -> io::Result<()> {
+        if self.watches_room == is_wanted {
+            return Ok(());
+        }
+        self.watches_room = is_wanted;
+        let readable = Interest::READABLE;
+        let interest = if is_wanted { readable | Interest::WRITABLE } else { readable };
+        let mut source = SourceFd(&self.socket.as_raw_fd());
+        self.poll.registry().reregister(&mut source, Source::Wire.token(), interest)
     }
 
     fn receive(&mut self, now: Instant) -> io::Result<()> {

@@ -65,8 +65,8 @@ impl Writer {
         Self { socket, message: vec![0; MESSAGE_LEN_MAX], pending: 0 }
     }
 
-    /// Whether nothing waits any more.
-    fn flush(&mut self) -> bool {
+    /// Sends what waits; whether nothing waits any more.
+    pub(super) fn flush(&mut self) -> bool {
         if self.pending == 0 {
             return true;
         }

@@ -75,6 +75,7 @@ impl Guest {
             self.stack.receive(now, frame, meta, &mut self.writer);
         }
         self.stack.poll(now, &mut self.writer);
+        self.writer.flush();
         let millisecond = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
         poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&millisecond)).unwrap();
         self.reader.is_ready = true;
