@@ -15,7 +15,9 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("kernel::entropy", entropy),
         Case::new("kernel::drain", drain),
         Case::new("kernel::exit", |b| run(b, "exit")?.expect(42, &[])),
-        Case::new("kernel::overflow", |b| run(b, "overflow")?.expect(CRASHED, &["overflowed", "deep"])),
+        Case::new("kernel::overflow", |b| {
+            run(b, "overflow")?.expect(CRASHED, &["overflowed", "deep"])
+        }),
         Case::new("kernel::panic", |b| run(b, "panic")?.expect(CRASHED, &["a fiber gave up"])),
         Case::new("kernel::hoard", |b| run(b, "hoard")?.expect(CRASHED, &["out of memory"])),
         Case::new("kernel::spin", |b| run(b, "spin")?.expect(HUNG, &["spin"])),
