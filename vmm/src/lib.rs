@@ -14,6 +14,7 @@ pub mod image;
 pub mod jail;
 pub mod memory;
 pub mod net;
+mod notice;
 pub mod report;
 pub mod site;
 pub mod supervisor;

@@ -231,7 +231,7 @@ fn a_guest_writes_to_the_console_and_ends_with_its_status() {
 
 #[test]
 fn faults_are_reported() {
-    let (text, stack) = ("0x0000100000201000", "the end of stack 0: it overflowed");
+    let (text, stack) = ("0x0000100000201000", "the guard page of stack 0: it overflowed");
     check(&reads_null(), &[], 103, &["read of 0x8: a null pointer", text]);
     check(&jumps_away(), &[], 103, &["jump to 0x7000", "0x000010000020100c"]);
     check(&writes_text(), &[], 103, &["write to 0x100000201007", "other access rights"]);

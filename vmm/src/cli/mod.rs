@@ -8,8 +8,10 @@ mod size;
 mod status;
 
 use crate::domain::clock::Sample;
+use crate::notice::notice;
 use args::{Cli, Command};
 use clap::Parser;
+use std::io::Write;
 use std::process::ExitCode;
 
 pub use status::Status;
@@ -39,7 +41,7 @@ fn with<E: std::fmt::Display>(status: Status) -> impl Fn(E) -> Failure {
 
 /// Prints one line about an error, and gives its exit status.
 fn fail(status: Status, error: &dyn std::fmt::Display) -> Status {
-    eprintln!("paravane: {error}");
+    notice(error);
     status
 }
 
@@ -71,9 +73,12 @@ fn doctor(args: &args::Doctor) -> Status {
 }
 
 fn print(report: &(impl serde::Serialize + std::fmt::Display), json: bool) {
-    if !json {
-        print!("{report}");
-    } else if let Ok(text) = serde_json::to_string_pretty(report) {
-        println!("{text}");
-    }
+    let mut output = std::io::stdout();
+    // Nothing is left to do if nobody reads it.
+    let _ = if json {
+        let text = serde_json::to_string_pretty(report).unwrap_or_default();
+        writeln!(output, "{text}")
+    } else {
+        write!(output, "{report}")
+    };
 }

@@ -6,7 +6,7 @@ use crate::image::Image;
 use crate::net::tap::{self, HostSide};
 use crate::net::user::{Addresses, Protocol, Publish, UserNetwork};
 use paravane_abi::device::{DeviceKind, NetConfig};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 /// What the operator calls the network device.
@@ -42,6 +42,8 @@ pub(super) struct Net {
     pub(super) device: Option<Box<dyn Device>>,
     /// What the supervisor has to carry on once the domain process runs.
     pub(super) user: Option<UserNetwork>,
+    /// What to tell the operator.
+    pub(super) notices: Vec<String>,
 }
 
 impl FromStr for Choice {
@@ -108,11 +110,14 @@ fn user(flags: &Network, has_site: bool) -> Result<Net, Failure> {
     let addresses = Addresses { guest: ip.address, gateway, prefix_len: ip.prefix_len };
     let publish = published(flags, has_site)?;
     let (network, frames) = UserNetwork::new(addresses, &publish).map_err(with(Status::HOST))?;
-    for publish in publish.iter().filter(|p| p.protocol == Protocol::Tcp) {
-        announce(publish.host);
-    }
+    let is_tcp = |p: &&Publish| p.protocol == Protocol::Tcp;
+    let notices = publish.iter().filter(is_tcp).map(|p| format!("serving http://{}/", p.host));
     let config = config(Some(ip), gateway, gateway);
-    Ok(Net { device: Some(device(frames, config)), user: Some(network) })
+    Ok(Net {
+        device: Some(device(frames, config)),
+        user: Some(network),
+        notices: notices.collect(),
+    })
 }
 
 /// The ports to publish: those asked for, or the usual one of a site.
@@ -121,10 +126,6 @@ fn published(flags: &Network, has_site: bool) -> Result<Vec<Publish>, Failure> {
         return Ok(vec![SITE_PUBLISHED.parse().map_err(with(Status::INTERNAL))?]);
     }
     Ok(flags.publish.clone())
-}
-
-fn announce(host: SocketAddr) {
-    eprintln!("paravane: serving http://{host}/");
 }
 
 /// The addresses of guest and gateway: those given, or usual ones.
@@ -152,9 +153,9 @@ fn tap(flags: &Network, name: Option<&str>) -> Result<Net, Failure> {
     // On an interface of the operator's, addresses come from there: by DHCP, unless given.
     let ip = if tap.is_new { Some(side) } else { flags.ip };
     let gateway = if tap.is_new { address } else { flags.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED) };
-    eprintln!("paravane: the guest is on interface {}", tap.name);
+    let notices = vec![format!("the guest is on interface {}", tap.name)];
     let config = config(ip, gateway, Ipv4Addr::UNSPECIFIED);
-    Ok(Net { device: Some(device(tap.frames, config)), user: None })
+    Ok(Net { device: Some(device(tap.frames, config)), user: None, notices })
 }
 
 fn device(frames: FrameDescriptor, config: NetConfig) -> Box<dyn Device> {

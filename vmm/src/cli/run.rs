@@ -37,7 +37,7 @@ fn prepare(args: Run) -> Result<(Plan, Box<dyn Backend>, Settings), Failure> {
         .map_err(with(Status::USAGE))?;
     let patience = Duration::from_secs(u64::from(args.watchdog));
     let patience = Some(patience).filter(|p| !p.is_zero());
-    let settings = Settings { patience, network: net.user };
+    let settings = Settings { patience, network: net.user, notices: net.notices };
     Ok((plan, backend, settings))
 }
 

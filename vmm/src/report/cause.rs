@@ -60,7 +60,9 @@ impl Description<'_> {
             return write!(f, "not memory of the guest's");
         }
         match self.space.region(address).map(|region| region.role) {
-            Some(Role::StackGuard { slot }) => write!(f, "the end of stack {slot}: it overflowed"),
+            Some(Role::StackGuard { slot }) => {
+                write!(f, "the guard page of stack {slot}: it overflowed")
+            }
             Some(Role::Image) => write!(f, "a page of the image with other access rights"),
             None => write!(f, "RAM"),
         }

@@ -70,11 +70,11 @@ impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { subject, crash, .. } = self;
         let what = cause::Description { cause: &crash.cause, space: &subject.space };
-        writeln!(f, "paravane: the guest {} was ended: {what}", subject.name)?;
+        writeln!(f, "the guest {} was ended: {what}", subject.name)?;
         write_registers(f, &crash.registers)?;
         self.write_backtrace(f)?;
         self.write_console(f)?;
-        writeln!(f, "  exit status {}", self.status)
+        write!(f, "  exit status {}", self.status)
     }
 }
 
@@ -83,12 +83,18 @@ impl Report<'_> {
         writeln!(f, "  backtrace:")?;
         let image = self.subject.image();
         let symbols = Symbols::new(&image);
-        for (number, &address) in self.frames.iter().enumerate() {
+        let mut number = 0;
+        for repeated in self.frames.chunk_by(|a, b| a == b) {
+            let address = repeated[0];
             // A return address belongs to the call before it, which may be on another line.
             let is_exact = number == 0 && self.crash.cause.is_at_instruction();
             let probe = if is_exact { address } else { address.saturating_sub(1) };
             write!(f, "  {number:>4}: {address:#018x}")?;
             symbols.write(f, probe)?;
+            if repeated.len() > 1 {
+                writeln!(f, "        ... {} times", repeated.len())?;
+            }
+            number += repeated.len();
         }
         Ok(())
     }

@@ -26,19 +26,14 @@ fn report(cause: Cause, console: &[u8]) -> String {
 
 fn first_line(cause: Cause) -> String {
     let text = report(cause, b"");
-    text.lines()
-        .next()
-        .unwrap()
-        .strip_prefix("paravane: the guest test was ended: ")
-        .unwrap()
-        .into()
+    text.lines().next().unwrap().strip_prefix("the guest test was ended: ").unwrap().into()
 }
 
 #[test]
 fn a_report_has_all_parts() {
     let text = report(Cause::Panic { text: "lost\nall hope".to_owned() }, b"one\ntwo \x1b[2J\n");
     let expect = "\
-paravane: the guest test was ended: panic: lost
+the guest test was ended: panic: lost
     all hope
   registers:
        rip 0000100000201000    rsp 0000000000000000    rbp 0000000000000000
@@ -53,8 +48,7 @@ paravane: the guest test was ended: panic: lost
   last console output:
     | one
     | two \\u{1b}[2J
-  exit status 103
-";
+  exit status 103";
     assert_eq!(text, expect);
 }
 
@@ -68,7 +62,8 @@ fn page_faults_say_where() {
     check(4, 8, "page fault, read of 0x8: a null pointer");
     check(6, 0x7000, "page fault, write to 0x7000: not memory of the guest's");
     check(0x14, 0x7000, "page fault, jump to 0x7000: not memory of the guest's");
-    let overflow = format!("page fault, write to {guard:#x}: the end of stack 1: it overflowed");
+    let overflow =
+        format!("page fault, write to {guard:#x}: the guard page of stack 1: it overflowed");
     check(6, guard, &overflow);
     check(
         7,

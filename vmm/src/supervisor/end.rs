@@ -2,6 +2,7 @@
 use super::Supervisor;
 use crate::cli::Status;
 use crate::ending::{Cause, Crash, Ending};
+use crate::notice::notice;
 use crate::report::{Report, Subject};
 use rustix::process::{WaitOptions, WaitStatus, waitpid};
 
@@ -14,7 +15,7 @@ impl Supervisor {
             Some((Ending::Exit { status }, _)) => exit(status),
             Some((Ending::Crash(crash), frames)) => self.report(subject, &crash, &frames),
             None if self.interrupted => {
-                eprintln!("paravane: ended before the guest had ended");
+                notice("ended before the guest had ended");
                 Status::INTERRUPTED
             }
             None => self.unrecorded(wait.map(|(_, status)| status)),
@@ -23,7 +24,7 @@ impl Supervisor {
 
     fn report(&self, subject: &Subject, crash: &Crash, frames: &[u64]) -> Status {
         if let (Cause::Host { text }, false) = (&crash.cause, self.black_box.is_started()) {
-            eprintln!("paravane: {text}");
+            notice(text);
             return Status::HOST;
         }
         let status = match crash.cause {
@@ -32,7 +33,7 @@ impl Supervisor {
             _ => Status::CRASHED,
         };
         let console = self.black_box.console();
-        eprint!("{}", Report { subject, crash, frames, console: &console, status });
+        notice(Report { subject, crash, frames, console: &console, status });
         status
     }
 
@@ -51,7 +52,7 @@ impl Supervisor {
             _ => (Status::CRASHED, "ended without a record"),
         };
         let signal = signal.map_or(String::new(), |s| format!(" (signal {s})"));
-        eprintln!("paravane: the domain process {what}{signal}");
+        notice(format_args!("the domain process {what}{signal}"));
         status
     }
 }
@@ -59,7 +60,7 @@ impl Supervisor {
 /// The guest ended itself. Statuses above those of guests have other meanings here.
 fn exit(status: u8) -> Status {
     Status::of_guest(status).unwrap_or_else(|| {
-        eprintln!("paravane: the guest ended itself with status {status}");
+        notice(format_args!("the guest ended itself with status {status}"));
         Status::CRASHED
     })
 }

@@ -15,6 +15,7 @@ use crate::domain::Plan;
 use crate::domain::clock::Sample;
 use crate::jail;
 use crate::net::user::UserNetwork;
+use crate::notice::notice;
 use crate::report::Subject;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use rustix::fd::{AsFd, OwnedFd};
@@ -37,6 +38,8 @@ pub struct Settings {
     pub patience: Option<Duration>,
     /// The user-mode network to carry on.
     pub network: Option<UserNetwork>,
+    /// What to say once the domain process runs.
+    pub notices: Vec<String>,
 }
 
 /// Runs the domain of `plan` on `backend` to its end, and reports it.
@@ -45,7 +48,7 @@ pub fn run(plan: Plan, backend: Box<dyn Backend>, settings: Settings, early: Sam
     match Supervisor::start(plan, backend, settings, early) {
         Ok((supervisor, subject)) => supervisor.watch(&subject),
         Err(error) => {
-            eprintln!("paravane: the domain process cannot be started: {error}");
+            notice(format_args!("the domain process cannot be started: {error}"));
             Status::HOST
         }
     }
@@ -84,6 +87,7 @@ impl Supervisor {
             network.start()?;
         }
         jail::confine_supervisor().map_err(io::Error::other)?;
+        settings.notices.iter().for_each(notice);
         let watchdog = settings.patience.map(Watchdog::new);
         let supervisor = Self {
             black_box,
@@ -132,7 +136,7 @@ impl Supervisor {
     }
 
     fn request_stop(&mut self) {
-        eprintln!("paravane: asked the guest to end; interrupt again to end it at once");
+        notice("asked the guest to end; interrupt again to end it at once");
         self.drain_until = Some(Instant::now() + DRAIN_TIME);
         self.black_box.request_stop();
         // The counter cannot overflow: this is written once.
