@@ -46,10 +46,25 @@ impl Body {
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         match &mut self.payload {
             Payload::Bytes(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
-            Payload::Stream(stream, _) => stream.poll_chunk(cx),
+            Payload::Stream(stream, _) => poll_stream(&mut **stream, &self.completion.exchange, cx),
             Payload::LengthOnly(_) => Poll::Ready(None),
         }
     }
+}
+
+/// The next chunk of a stream, once the one before it has left.
+fn poll_stream(
+    stream: &mut dyn ChunkSource,
+    exchange: &Exchange,
+    cx: &mut Context<'_>,
+) -> Poll<Option<io::Result<Bytes>>> {
+    if !exchange.may_send_chunk() {
+        stream.prepare(cx);
+        return Poll::Pending;
+    }
+    let chunk = ready!(stream.poll_chunk(cx));
+    exchange.on_chunk();
+    Poll::Ready(chunk)
 }
 
 impl hyper::body::Body for Body {

@@ -16,9 +16,10 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Memory that one of many connections takes, bytes: TCP's smallest buffers, hyper's read buffer of
-/// 8 KiB, and state. Sets the default number of connections.
-const CONNECTION_COST: u64 = 20 << 10;
+/// Memory that one of many connections takes while it streams a large file, bytes: TCP's smallest
+/// buffers, hyper's read buffer of 8 KiB, two small chunks, and state. Sets the default number of
+/// connections.
+const CONNECTION_COST: u64 = 28 << 10;
 
 /// Most connections beyond the maximum that are being dismissed politely; more are reset.
 const DISMISSALS_MAX: usize = 64;

@@ -55,6 +55,10 @@ pub(crate) struct Exchange {
     write_deadline_ns: Cell<u64>,
     /// The response's body has been handed over in full or given up.
     body_done: Cell<bool>,
+    /// A chunk of a streamed body is on its way to the transport.
+    chunk_unsent: Cell<bool>,
+    /// The body has been asked for another one meanwhile.
+    chunk_wanted: Cell<bool>,
     evicted: Cell<bool>,
     /// The log line of the request under way, until its response is made.
     record: RefCell<Option<Box<Record>>>,
@@ -69,6 +73,8 @@ impl Exchange {
             phase_deadline_ns: Cell::new(now_ns.saturating_add(waits.head_ns)),
             write_deadline_ns: Cell::new(NEVER),
             body_done: Cell::new(false),
+            chunk_unsent: Cell::new(false),
+            chunk_wanted: Cell::new(false),
             evicted: Cell::new(false),
             record: RefCell::new(None),
             waker: RefCell::new(None),
@@ -105,6 +111,7 @@ impl Exchange {
     pub(crate) fn on_request(&self, record: Option<Box<Record>>) {
         self.record.replace(record);
         self.body_done.set(false);
+        self.chunk_unsent.set(false);
         self.enter(Phase::Answer, NEVER);
     }
 
@@ -126,6 +133,25 @@ impl Exchange {
     /// The response's body ended, was given up, or there is none.
     pub(crate) fn on_body_done(&self) {
         self.body_done.set(true);
+    }
+
+    /// Whether the next chunk of a streamed body may be handed over. hyper would collect several: one
+    /// at a time bounds what a slow client holds.
+    pub(crate) fn may_send_chunk(&self) -> bool {
+        let unsent = self.chunk_unsent.get();
+        self.chunk_wanted.set(unsent);
+        !unsent
+    }
+
+    /// A chunk of a streamed body was handed over.
+    pub(crate) fn on_chunk(&self) {
+        self.chunk_unsent.set(true);
+    }
+
+    /// All chunks are on their way. Returns whether the body waits for that.
+    pub(crate) fn on_chunk_sent(&self) -> bool {
+        self.chunk_unsent.set(false);
+        self.chunk_wanted.replace(false)
     }
 
     /// The client's receive window is full.

@@ -125,6 +125,9 @@ impl<T: Transport, C: Clock + Unpin> Write for Observed<T, C> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.transport.poll_flush(cx))?;
+        if this.exchange.on_chunk_sent() {
+            cx.waker().wake_by_ref();
+        }
         if this.exchange.is_ending() {
             this.exchange.on_flushed(this.clock.now_ns());
         }

@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 /// Largest part of a file that is read at once, bytes. Two of them per response are in memory: one
 /// being sent, one being read.
-const CHUNK_LEN: usize = 128 << 10;
+const CHUNK_LEN: usize = 64 << 10;
 
 /// Header values that depend only on the file; cloning them copies no text.
 #[derive(Debug)]

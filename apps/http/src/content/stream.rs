@@ -13,6 +13,9 @@ use std::task::{Context, Poll, ready};
 pub(crate) trait ChunkSource {
     /// The next chunk, never empty; none at the end.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>>;
+
+    /// Moves the next chunk on without taking it.
+    fn prepare(&mut self, cx: &mut Context<'_>);
 }
 
 /// A piece of a streamed body.
@@ -110,10 +113,14 @@ impl<B: BlockSource> ChunkSource for Stream<B> {
         let Ahead::Ready(chunk) = std::mem::replace(&mut self.ahead, Ahead::Nothing) else {
             return Poll::Ready(None);
         };
-        // The disk works on the next chunk while this one is sent. Whether it is done already does
-        // not matter: the next call asks again.
-        let _ = self.poll_ahead(cx);
+        // The disk works on the next chunk while this one is sent.
+        self.prepare(cx);
         Poll::Ready(Some(chunk))
+    }
+
+    fn prepare(&mut self, cx: &mut Context<'_>) {
+        // Whether the chunk is there already does not matter: the next call asks again.
+        let _ = self.poll_ahead(cx);
     }
 }
 
