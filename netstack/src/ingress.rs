@@ -98,7 +98,7 @@ impl Stack {
             || self.any.is_some()
             || self.lease.is_some_and(|l| l.address == destination || l.is_broadcast(destination))
             // A server may send to the address that it offers (RFC 2131, 4.1).
-            || self.dhcp.is_some();
+            || (self.dhcp.is_some() && self.lease.is_none());
         let is_intact = meta.csum_valid
             || checksum_is_right(ip.next_header(), source.into(), destination.into(), ip.payload());
         (is_for_us && is_intact).then_some(Received { source_mac, packet, ip })

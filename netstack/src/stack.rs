@@ -215,6 +215,8 @@ impl Stack {
                 self.mark_dirty(key);
             }
         }
+        let connections = &self.connections;
+        self.timers.tidy(connections.len(), |key| connections.get(key).map(|c| &c.deadline));
         while let Some(waiting) = self.neighbors.give_up(now) {
             for key in waiting {
                 if let Some(connection) = self.connections.get_mut(key) {

@@ -4,6 +4,10 @@ use alloc::collections::BinaryHeap;
 use core::cmp::Reverse;
 use smoltcp::time::Instant;
 
+/// The heap is tidied when it has more entries than this many a connection, and this many at all.
+const TIDY_FACTOR: usize = 4;
+const TIDY_MIN: usize = 256;
+
 /// The deadline of one connection and where the heap knows it.
 ///
 /// Deadlines mostly move later (each packet restarts the retransmission timer), so an entry in the
@@ -12,6 +16,13 @@ use smoltcp::time::Instant;
 pub(crate) struct Deadline {
     due: Option<Instant>,
     queued: Option<Instant>,
+}
+
+impl Deadline {
+    /// Whether the heap's entry of time `at` is the one that counts.
+    fn is_queued_at(&self, at: Instant) -> bool {
+        self.queued == Some(at)
+    }
 }
 
 /// Which connection to look at next, and when.
@@ -28,6 +39,19 @@ impl TimerHeap {
         if deadline.queued.is_none_or(|queued| due < queued) {
             deadline.queued = Some(due);
             self.heap.push(Reverse((due, key)));
+        }
+    }
+
+    /// Drops the entries that do not count any more, if they are many more than the `live`
+    /// connections. `deadline` finds that of a connection.
+    pub(crate) fn tidy<'a>(
+        &mut self,
+        live: usize,
+        deadline: impl Fn(SlabKey) -> Option<&'a Deadline>,
+    ) {
+        if self.heap.len() > TIDY_FACTOR * live + TIDY_MIN {
+            self.heap
+                .retain(|&Reverse((at, key))| deadline(key).is_some_and(|d| d.is_queued_at(at)));
         }
     }
 
@@ -53,7 +77,7 @@ impl TimerHeap {
         at: Instant,
         now: Instant,
     ) -> bool {
-        if deadline.queued != Some(at) {
+        if !deadline.is_queued_at(at) {
             return false; // An earlier entry was queued behind this one's back and counts instead.
         }
         deadline.queued = None;
@@ -96,6 +120,24 @@ mod tests {
         assert_eq!(heap.next(), Some(at(30)));
         assert_eq!(fire(&mut heap, &mut deadline, at(30)), 1);
         assert_eq!(heap.next(), None);
+    }
+
+    #[test]
+    fn a_deadline_that_moves_to_and_fro_does_not_fill_the_heap() {
+        let mut slab = Slab::new();
+        let key = slab.insert(Deadline::default()).unwrap();
+        let mut heap = TimerHeap::default();
+        for ms in 0..100_000 {
+            let deadline = slab.get_mut(key).unwrap();
+            heap.set(key, deadline, Some(at(ms + 1)));
+            heap.set(key, deadline, Some(at(ms + 60_000)));
+            fire(&mut heap, deadline, at(ms + 1));
+            heap.tidy(1, |key| slab.get(key));
+        }
+        assert!(heap.heap.len() <= TIDY_FACTOR + TIDY_MIN);
+        let deadline = slab.get_mut(key).unwrap();
+        assert_eq!(fire(&mut heap, deadline, at(159_998)), 0);
+        assert_eq!(fire(&mut heap, deadline, at(159_999)), 1);
     }
 
     #[test]
