@@ -1,4 +1,5 @@
 //! How a domain ends.
+#![forbid(unsafe_code)]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// How a domain ended.

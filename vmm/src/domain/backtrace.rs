@@ -1,4 +1,5 @@
 //! The guest's call stack, by frame pointers.
+#![forbid(unsafe_code)]
 use super::AddressSpace;
 use crate::access::Access;
 use crate::black_box::FRAMES_MAX;

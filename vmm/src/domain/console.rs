@@ -1,4 +1,5 @@
 //! The console: what the guest writes goes to standard output.
+#![forbid(unsafe_code)]
 use crate::black_box::BlackBox;
 use rustix::io::Errno;
 use rustix::stdio;

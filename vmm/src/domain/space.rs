@@ -1,5 +1,6 @@
 //! The address space of a domain: which page the guest may use how. Both backends build from this,
 //! the process backend with mprotect(2), the KVM backend with page tables.
+#![forbid(unsafe_code)]
 use crate::access::Access;
 use crate::image::Image;
 use paravane_abi::layout::{PAGE_SIZE, RAM_BASE, ram_offset};

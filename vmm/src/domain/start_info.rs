@@ -1,4 +1,5 @@
 //! The start info page.
+#![forbid(unsafe_code)]
 use super::AddressSpace;
 use super::hypercall::fill_random;
 use crate::devices::Device;

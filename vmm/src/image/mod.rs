@@ -2,6 +2,7 @@
 //!
 //! Parsed, not validated: an [`Image`] exists only if every rule of the contract's image format holds,
 //! and the rest of the VMM works from the [`Image`], never from the file's headers again.
+#![forbid(unsafe_code)]
 mod elf;
 mod error;
 mod note;

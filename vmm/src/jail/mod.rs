@@ -5,6 +5,8 @@
 //! from the guest's own code.
 mod filter;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use filter::Filter;
 use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetError, Scope};

@@ -1,5 +1,6 @@
 //! Crash reports: what happened to a guest, for the people who run and write it. The same text on
 //! every backend.
+#![forbid(unsafe_code)]
 mod cause;
 mod symbols;
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! The end of a domain: what the operator is told, and the exit status.
+#![forbid(unsafe_code)]
 use super::Supervisor;
 use crate::cli::Status;
 use crate::ending::{Cause, Crash, Ending};

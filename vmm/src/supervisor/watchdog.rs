@@ -1,4 +1,5 @@
 //! The watchdog: notices a guest that makes no hypercalls.
+#![forbid(unsafe_code)]
 use crate::black_box::BlackBox;
 use std::time::{Duration, Instant};
 
