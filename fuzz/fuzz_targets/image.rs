@@ -5,6 +5,7 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use paravane::image::Image;
+use paravane_abi::layout::RAM_BASE;
 
 #[path = "../../vmm/tests/common/elf.rs"]
 mod elf;
@@ -47,5 +48,5 @@ fuzz_target!(|input: Input| {
         assert!(pages.start >= end && pages.end >= pages.start, "segments overlap");
         end = pages.end;
     }
-    assert!(image.end() >= end);
+    assert_eq!(image.end(), end - RAM_BASE);
 });

@@ -1,6 +1,7 @@
 //! What several fuzz targets share.
 
 pub mod guest;
+pub mod web;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use paravane_abi::device::QueueSetup;
