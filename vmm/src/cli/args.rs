@@ -11,13 +11,14 @@ const STATUSES: &str = "\
 Exit statuses of run:
   0        the guest ended as asked
   1 to 99  the guest ended itself with this status
-  100      wrong flag, configuration or file
-  101      the image is refused
-  102      a resource or a privilege of the host is missing
+  100      the command line is wrong
+  101      there is no such image, or it is refused
+  102      a file, a resource or a privilege of the host is missing
   103      the guest crashed (fault, panic, broken contract)
   104      the guest hung
   105      the VMM failed
-  130      interrupted before the guest had ended";
+  130      interrupted before the guest had ended
+check ends with 1 if it finds a violation, doctor if no backend works here.";
 
 /// Runs Paravane images: a service each, isolated like a virtual machine, started like a process.
 #[derive(Debug, Parser)]
@@ -49,10 +50,6 @@ pub(super) struct Run {
     /// Memory of the guest
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size::parse)]
     pub(super) memory: u64,
-    #[command(flatten)]
-    pub(super) network: Network,
-    #[command(flatten)]
-    pub(super) storage: Storage,
     /// File handed to the guest as its configuration
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -62,6 +59,10 @@ pub(super) struct Run {
     /// Arguments of the guest
     #[arg(last = true, value_name = "ARGS")]
     pub(super) arguments: Vec<String>,
+    #[command(flatten)]
+    pub(super) network: Network,
+    #[command(flatten)]
+    pub(super) storage: Storage,
 }
 
 /// The guest's network.

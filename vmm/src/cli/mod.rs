@@ -80,6 +80,6 @@ fn print(report: &(impl serde::Serialize + std::fmt::Display), json: bool) {
         let text = serde_json::to_string_pretty(report).unwrap_or_default();
         writeln!(output, "{text}")
     } else {
-        write!(output, "{report}")
+        writeln!(output, "{report}")
     };
 }

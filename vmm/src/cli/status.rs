@@ -12,11 +12,11 @@ impl Status {
     pub const VIOLATION: Self = Self(1);
     /// Largest status that a guest can give itself.
     pub const GUEST_MAX: Self = Self(99);
-    /// The command line, the configuration or a named file is wrong.
+    /// The command line is wrong.
     pub const USAGE: Self = Self(100);
-    /// The image is refused.
+    /// There is no such image, or it is refused.
     pub const IMAGE: Self = Self(101);
-    /// A resource or privilege of the host is missing.
+    /// A file, a resource or a privilege of the host is missing.
     pub const HOST: Self = Self(102);
     /// The guest crashed: a fault, a panic, or a broken contract.
     pub const CRASHED: Self = Self(103);
