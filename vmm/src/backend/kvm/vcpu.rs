@@ -105,9 +105,12 @@ impl Vcpu {
     fn port_guard(&mut self) -> io::Result<PortGuard> {
         let trial = state::registers(HYPERCALL_PAGE, 0, 0, PortGuard::Bitmap);
         self.fd.set_regs(&trial)?;
-        let guard = match self.run()? {
-            Exit::Hypercall(_) => PortGuard::Bitmap,
-            _ => PortGuard::Open,
+        let guard = loop {
+            match self.run()? {
+                Exit::Hypercall(_) => break PortGuard::Bitmap,
+                Exit::End(_) => break PortGuard::Open,
+                Exit::Interrupted => {}
+            }
         };
         // KVM still has to step over the instruction that left: let it do so before the registers are set.
         self.fd.set_kvm_immediate_exit(1);
