@@ -16,9 +16,9 @@ pub struct ConnectionId(pub(crate) SlabKey);
 
 /// How long a peer may be silent while we wait for its answer: to a SYN ...
 const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
-/// ... to data (RFC 1122, 4.2.3.5 asks for at least 100 s) ...
-const DATA_PATIENCE: Duration = Duration::from_secs(120);
-/// ... and after the application has gone.
+/// ... to data (RFC 9293, 3.9.1.1: five minutes) ...
+const DATA_PATIENCE: Duration = Duration::from_secs(300);
+/// ... and for it to finish after both we and the application have.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How far a connection is on its way to the application.
@@ -111,8 +111,8 @@ impl Connection {
         match socket.state() {
             State::SynSent => Some(CONNECT_PATIENCE),
             State::Closed | State::Listen | State::TimeWait | State::SynReceived => None,
-            _ if self.owner == Owner::Nobody => Some(ORPHAN_PATIENCE),
             State::FinWait1 | State::Closing | State::LastAck => Some(DATA_PATIENCE),
+            State::FinWait2 if self.owner == Owner::Nobody => Some(ORPHAN_PATIENCE),
             _ => (socket.send_queue() > 0).then_some(DATA_PATIENCE),
         }
     }

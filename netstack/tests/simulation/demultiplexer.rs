@@ -93,7 +93,7 @@ fn run(actions: Vec<Action>) {
         world.client.release(one.near);
         world.server.release(one.far);
     }
-    world.run_for(Duration::from_secs(300));
+    world.run_for(Duration::from_secs(900));
     assert_eq!((world.client.buffers_used(), world.server.buffers_used()), (0, 0));
     assert_eq!((world.client.connection_count(), world.server.connection_count()), (0, 0));
 }
