@@ -1,6 +1,6 @@
 //! The end of the guest by a panic: a crash report instead of unwinding.
-use crate::hypercall;
 use crate::state::kernel;
+use crate::{hypercall, memory};
 use core::fmt::{self, Display, Write};
 use paravane_abi::hypercall::TEXT_LEN_MAX;
 
@@ -36,11 +36,15 @@ impl Write for Text {
 }
 
 /// Ends the guest with a crash report that quotes `info`, such as a `PanicInfo` or a
-/// `PanicHookInfo`, after writing out the console. The backtrace in the report is the caller's.
+/// `PanicHookInfo`, after writing out the console. The backtrace in the report is the caller's. If memory
+/// has just run out, the report says so first.
 pub fn report(info: impl Display) -> ! {
     let mut text = Text::new();
     // An error means that the text was cut off, which the reader will see.
-    let _ = write!(text, "{info}");
+    let _ = match memory::shortage() {
+        Some(shortage) => write!(text, "{shortage}: {info}"),
+        None => write!(text, "{info}"),
+    };
     kernel().console.flush();
     hypercall::panic(text.as_str())
 }

@@ -276,12 +276,13 @@ fn running_out_of_memory_is_reported() {
     use core::alloc::{GlobalAlloc, Layout};
     let (end, _) = FakeHost::new().run("", || {
         let layout = Layout::from_size_align(1 << 30, 16).unwrap();
-        assert!(crate::memory::allocate(layout).is_null());
         // SAFETY: the size is not zero.
-        let _ = unsafe { crate::memory::Heap.alloc(layout) };
+        assert!(unsafe { crate::memory::Heap.alloc(layout) }.is_null());
+        crate::panic::report("allocation failed");
     });
     let End::Panic(text) = end else { panic!("{end:?}") };
     assert!(text.starts_with("out of memory: 1073741824 bytes wanted, 0 of 16"), "{text}");
+    assert!(text.ends_with("with --memory: allocation failed"), "{text}");
 }
 
 #[test]
@@ -300,6 +301,7 @@ fn the_heap_accounts_for_what_it_gives() {
             deallocate(pointer, Layout::from_size_align(5000, 16).unwrap());
         }
         assert_eq!(stats().used, 0);
+        assert!(crate::memory::shortage().is_none());
         assert!(stats().peak >= 5000 && stats().grown < 128 << 10);
     });
 }

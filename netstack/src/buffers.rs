@@ -1,5 +1,4 @@
 //! How much memory each TCP connection gets.
-use alloc::vec;
 use alloc::vec::Vec;
 use core::task::Waker;
 use smoltcp::socket::tcp;
@@ -62,15 +61,27 @@ impl BufferBudget {
         self.used
     }
 
-    /// A closed socket, to give back with [`release`](Self::release).
-    pub(crate) fn socket(&mut self) -> tcp::Socket<'static> {
-        let (rx, tx) = self.sizes();
-        let socket = self.take_idle(tx).unwrap_or_else(|| {
-            let [rx_buffer, tx_buffer] = [rx, tx].map(|len| tcp::SocketBuffer::new(vec![0; len]));
-            tcp::Socket::new(rx_buffer, tx_buffer)
-        });
+    /// A closed socket, to give back with [`release`](Self::release). It is a smaller one than the
+    /// connection's due if there is no memory for that, and `None` if there is not even memory for the
+    /// smallest.
+    pub(crate) fn socket(&mut self) -> Option<tcp::Socket<'static>> {
+        let mut tx = self.tx_len();
+        let socket = loop {
+            if let Some(socket) = self.take_idle(tx).or_else(|| self.new_socket(tx)) {
+                break socket;
+            }
+            if tx <= self.limits.tx_min {
+                return None;
+            }
+            tx = (tx / 2).max(self.limits.tx_min);
+        };
         self.used += buffer_len(&socket);
-        socket
+        Some(socket)
+    }
+
+    fn new_socket(&self, tx: usize) -> Option<tcp::Socket<'static>> {
+        let (rx, tx) = (zeroed(self.rx_len(tx))?, zeroed(tx)?);
+        Some(tcp::Socket::new(tcp::SocketBuffer::new(rx), tcp::SocketBuffer::new(tx)))
     }
 
     /// A socket that came back whose transmit buffer has `tx` bytes, or half of that.
@@ -112,13 +123,24 @@ impl BufferBudget {
         (!self.idle.is_empty()).then_some(self.idle_until.unwrap_or(Instant::ZERO))
     }
 
-    fn sizes(&self) -> (usize, usize) {
-        let limits = &self.limits;
+    /// The transmit buffer that a new connection is due.
+    fn tx_len(&self) -> usize {
         let share = self.limits.total.saturating_sub(self.used) / SHARE;
-        let tx = power_of_two_below(share).clamp(limits.tx_min, limits.tx_max);
-        let rx = (tx / RX_PER_TX).clamp(limits.rx_min, limits.rx_max).min(RX_LEN_MAX);
-        (rx, tx)
+        power_of_two_below(share).clamp(self.limits.tx_min, self.limits.tx_max)
     }
+
+    /// The receive buffer that goes with a transmit buffer of `tx` bytes.
+    fn rx_len(&self, tx: usize) -> usize {
+        (tx / RX_PER_TX).clamp(self.limits.rx_min, self.limits.rx_max).min(RX_LEN_MAX)
+    }
+}
+
+/// A buffer of `len` bytes, if there is memory for it.
+fn zeroed(len: usize) -> Option<Vec<u8>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(len).ok()?;
+    buffer.resize(len, 0);
+    Some(buffer)
 }
 
 fn buffer_len(socket: &tcp::Socket<'_>) -> usize {
@@ -141,43 +163,56 @@ mod tests {
         total: 16 << 20,
     };
 
+    fn lengths(socket: &tcp::Socket<'_>) -> (usize, usize) {
+        (socket.recv_capacity(), socket.send_capacity())
+    }
+
     #[test]
     fn the_first_is_rich_the_thousandth_is_poor() {
         let mut budget = BufferBudget::new(LIMITS);
-        assert_eq!(budget.sizes(), (RX_LEN_MAX, 512 << 10));
+        assert_eq!(lengths(&budget.socket().unwrap()), (RX_LEN_MAX, 512 << 10));
         for _ in 0..1000 {
-            budget.socket();
+            budget.socket().unwrap();
         }
-        assert_eq!(budget.sizes(), (4 << 10, 4 << 10));
+        assert_eq!(lengths(&budget.socket().unwrap()), (4 << 10, 4 << 10));
         assert!(budget.used() < LIMITS.total + 1000 * (8 << 10));
+    }
+
+    #[test]
+    fn without_memory_there_is_no_socket() {
+        let huge = 1 << 60;
+        let limits = BufferLimits { tx_min: huge, tx_max: huge, total: huge, ..LIMITS };
+        let mut budget = BufferBudget::new(limits);
+        assert!(budget.socket().is_none());
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]
     fn what_is_given_back_is_there_again() {
         let mut budget = BufferBudget::new(LIMITS);
-        let socket = budget.socket();
+        let socket = budget.socket().unwrap();
         assert_eq!(budget.used(), buffer_len(&socket));
         budget.release(socket);
         assert_eq!(budget.used(), 0);
-        budget.socket();
+        budget.socket().unwrap();
         assert!(budget.idle.is_empty(), "the socket was not used again");
     }
 
     #[test]
     fn a_rich_connection_gets_no_poor_socket() {
         let mut budget = BufferBudget::new(LIMITS);
-        let sockets: Vec<_> = (0..1000).map(|_| budget.socket()).collect();
+        let sockets: Vec<_> = (0..1000).map(|_| budget.socket().unwrap()).collect();
         sockets.into_iter().rev().for_each(|socket| budget.release(socket));
         assert!(budget.idle_len <= LIMITS.total / IDLE_SHARE);
         assert!(budget.idle.iter().any(|socket| socket.send_capacity() == LIMITS.tx_min));
-        assert!(budget.socket().send_capacity() >= 256 << 10);
+        assert!(budget.socket().unwrap().send_capacity() >= 256 << 10);
     }
 
     #[test]
     fn idle_sockets_go_after_a_while() {
         let mut budget = BufferBudget::new(LIMITS);
         let at = Instant::from_secs;
-        let [first, second] = [budget.socket(), budget.socket()];
+        let [first, second] = [budget.socket().unwrap(), budget.socket().unwrap()];
         assert_eq!(budget.next_deadline(), None);
         budget.release(first);
         assert_eq!(budget.next_deadline(), Some(Instant::ZERO));

@@ -232,12 +232,12 @@ impl Stack {
         }
     }
 
-    /// Adds a connection with a closed socket. `None` if there are too many.
+    /// Adds a connection with a closed socket. `None` if there are too many for the memory.
     pub(crate) fn add_connection(&mut self, flow: Flow, owner: Owner) -> Option<SlabKey> {
         // In any-IP mode the peer is on the same machine, where there is no congestion to control.
         let congestion_control =
             if self.any.is_some() { CongestionControl::None } else { CongestionControl::Reno };
-        let socket = self.buffers.socket();
+        let socket = self.buffers.socket()?;
         let connection = Connection::new(socket, flow, owner, congestion_control);
         let key = self.connections.insert(connection)?;
         self.flows.insert(flow, key);

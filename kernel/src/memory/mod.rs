@@ -4,10 +4,10 @@
 mod regions;
 mod trim;
 
-use crate::panic;
 use crate::state::kernel;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::{Cell, RefCell};
+use core::fmt;
 use core::ptr::{NonNull, null_mut};
 use paravane_abi::layout::{IMAGE_BASE, RAM_BASE};
 use paravane_abi::start_info::StartInfo;
@@ -26,6 +26,8 @@ pub(crate) struct State {
     heap: RefCell<Talc<Regions, DefaultBinning>>,
     used: Cell<usize>,
     peak: Cell<usize>,
+    /// Size of an allocation that failed, if none succeeded since.
+    failed: Cell<Option<usize>>,
     trimmer: Trimmer,
 }
 
@@ -48,6 +50,7 @@ impl State {
             heap: RefCell::new(Talc::new(Regions::new())),
             used: Cell::new(0),
             peak: Cell::new(0),
+            failed: Cell::new(None),
             trimmer: Trimmer::new(),
         }
     }
@@ -85,6 +88,7 @@ pub fn allocate(layout: Layout) -> *mut u8 {
     if allocated.is_some() {
         memory.account(0, layout.size());
     }
+    memory.failed.set(allocated.is_none().then_some(layout.size()));
     allocated.map_or(null_mut(), NonNull::as_ptr)
 }
 
@@ -138,11 +142,33 @@ pub fn stats() -> Stats {
     }
 }
 
+/// Why there was no memory, if the last attempt to get some failed.
+pub(crate) fn shortage() -> Option<Shortage> {
+    kernel().memory.failed.get().map(|wanted| Shortage { wanted, stats: stats() })
+}
+
+/// An allocation that failed.
+pub(crate) struct Shortage {
+    wanted: usize,
+    stats: Stats,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { wanted, stats: Stats { used, capacity, .. } } = self;
+        write!(
+            f,
+            "out of memory: {wanted} bytes wanted, {used} of {capacity} used; \
+             give the guest more with --memory"
+        )
+    }
+}
+
 /// The heap as a global allocator:
 /// `#[global_allocator] static HEAP: Heap = Heap;`
 ///
-/// Running out of memory ends the guest with a report. Code that can do with less memory allocates
-/// with [`allocate`].
+/// It returns null when memory runs out. Code that cannot do without then panics or aborts, and the
+/// report of that says what was wanted and how much is used.
 #[derive(Debug, Clone, Copy)]
 pub struct Heap;
 
@@ -150,7 +176,7 @@ pub struct Heap;
 // that it manages is the kernel's for good. They do not unwind: a guest has no unwinding.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        or_report(allocate(layout), layout.size())
+        allocate(layout)
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -160,17 +186,6 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: by the caller.
-        or_report(unsafe { reallocate(pointer, layout, new_size) }, new_size)
+        unsafe { reallocate(pointer, layout, new_size) }
     }
-}
-
-fn or_report(pointer: *mut u8, wanted: usize) -> *mut u8 {
-    if pointer.is_null() {
-        let Stats { used, capacity, .. } = stats();
-        panic::report(format_args!(
-            "out of memory: {wanted} bytes wanted, {used} of {capacity} used; \
-             give the guest more with --memory"
-        ));
-    }
-    pointer
 }
