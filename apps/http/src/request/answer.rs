@@ -97,6 +97,12 @@ impl Answer {
         answer
     }
 
+    /// The same, and the connection ends after it.
+    pub(super) fn closing(mut self) -> Self {
+        self.fields.closing = true;
+        self
+    }
+
     /// The answer to a HEAD request in place of this one to GET.
     pub(super) fn without_body(mut self) -> Self {
         self.payload = Payload::LengthOnly(self.payload.len());

@@ -35,7 +35,8 @@ pub(crate) async fn handle<C: Clock, B: BlockSource>(
     exchange.on_request(log.is_on().then(record));
     let fields = Fields::read(&parts.headers);
     let answer = match discard_body(&server, &exchange, &fields, incoming).await {
-        Ok(()) => answer(&server, &parts, &fields).await,
+        Ok(BodyState::Read) => answer(&server, &parts, &fields).await,
+        Ok(BodyState::Unread) => answer(&server, &parts, &fields).await.closing(),
         Err(refusal) => refusal.into(),
     };
     let (shared, record) = (Rc::clone(&server.shared), exchange.take_record());
@@ -80,26 +81,40 @@ fn check_method(method: &Method) -> Result<(), Refusal> {
     }
 }
 
+/// What became of a request's body.
+enum BodyState {
+    /// It is read, or there was none.
+    Read,
+    /// The client was not asked for it, and cannot send another request before it.
+    Unread,
+}
+
 /// Reads the request's body away, so that the next request of the connection can be read.
 ///
-/// No resource here takes a body. One that waits for "100 Continue" is refused unread.
+/// No resource here takes a body, so a client that waits for "100 Continue" gets its answer at once
+/// (RFC 9110, 10.1.1).
 async fn discard_body<C: Clock, B>(
     server: &Server<C, B>,
     exchange: &Exchange,
     fields: &Fields,
     incoming: Incoming,
-) -> Result<(), Refusal> {
+) -> Result<BodyState, Refusal> {
+    let room = server.shared.config.limits.body_bytes;
     if incoming.is_end_stream() {
-        return Ok(());
-    }
-    let mut room = server.shared.config.limits.body_bytes;
-    if incoming.size_hint().lower() > room {
+        return Ok(BodyState::Read);
+    } else if incoming.size_hint().lower() > room {
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE).closing());
-    }
-    if fields.expects_continue {
-        return Err(Refusal::new(StatusCode::EXPECTATION_FAILED).closing());
+    } else if fields.expects_continue {
+        return Ok(BodyState::Unread);
     }
     exchange.on_body_started(server.clock.now_ns());
+    let result = read_away(incoming, room).await;
+    exchange.on_body_read();
+    result.map(|()| BodyState::Read)
+}
+
+/// Reads a body of at most `room` bytes to its end.
+async fn read_away(incoming: Incoming, mut room: u64) -> Result<(), Refusal> {
     let mut incoming = pin!(incoming);
     while let Some(frame) = next_frame(incoming.as_mut()).await {
         let frame = frame.map_err(|_| Refusal::new(StatusCode::BAD_REQUEST).closing())?;
@@ -107,7 +122,6 @@ async fn discard_body<C: Clock, B>(
         let left = room.checked_sub(len);
         room = left.ok_or(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE).closing())?;
     }
-    exchange.on_body_read();
     Ok(())
 }
 
