@@ -105,6 +105,11 @@ impl Connection {
         }
     }
 
+    /// Whether we want to connect and have sent nothing yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.socket().state() == State::SynSent && self.progress.is_none()
+    }
+
     /// How long the peer may be silent now, if we wait for it.
     fn patience(&self) -> Option<Duration> {
         let socket = self.socket();

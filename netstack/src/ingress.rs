@@ -148,8 +148,13 @@ impl Stack {
             (source.into(), segment.src_port()),
         );
         if let Some(&key) = self.flows.get(&flow) {
-            self.deliver(key, now, received, port);
-            return Some(());
+            // smoltcp takes it that nobody answers, or opens at the same time, before its own SYN is
+            // out; a peer that guesses the flow can.
+            let is_silent = self.connections.get(key).is_some_and(Connection::is_silent);
+            if !is_silent {
+                self.deliver(key, now, received, port);
+            }
+            return (!is_silent).then_some(());
         }
         if !is_unicast(source) || !self.takes_tcp_to(destination) {
             return None;

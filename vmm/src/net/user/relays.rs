@@ -2,7 +2,6 @@
 use super::addresses::{Addresses, Route};
 use super::publish::Publish;
 use super::relay::{GuestEnd, Progress, Relay, reset_on_drop};
-use super::resolver;
 use super::signal::{ReadyQueue, Signal};
 use super::token::Source;
 use mio::event::Event;
@@ -160,10 +159,9 @@ impl Relays {
     }
 
     fn connect_to_host(&mut self, id: PendingId, flow: &Flow, registry: &Registry) -> Option<()> {
-        let destination = match self.addresses.route(flow.local_address()) {
-            Route::Out(destination) => destination,
-            Route::Resolver => resolver::server()?,
-            Route::Refused => return None,
+        // The resolver is asked by datagrams only.
+        let Route::Out(destination) = self.addresses.route(flow.local_address()) else {
+            return None;
         };
         if self.relays.len() >= self.count_max {
             return None;

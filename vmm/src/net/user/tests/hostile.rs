@@ -74,6 +74,28 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A guest that guesses what a client's connection will be called answers it before it was made.
+#[test]
+fn an_answer_before_the_question_is_dropped() {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (ours, guests) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    let port = published(Protocol::Tcp);
+    let mut engine = Engine::new(Addresses::default(), &[port], ours).unwrap();
+    let _client = std::net::TcpStream::connect(port.host).unwrap();
+    engine.step().unwrap();
+    let Addresses { guest, gateway, .. } = Addresses::default();
+    let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0];
+    packet.extend([guest.octets(), gateway.octets()].concat());
+    packet.extend([0, 80, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0]);
+    Ipv4Packet::new_unchecked(&mut packet[..]).fill_checksum();
+    let frame = [&[0xFF; 6][..], &[2, 0, 0, 0, 0, 0x15], &IPV4, &packet].concat();
+    for _ in 0..2 {
+        send(&guests, &[&HEADER[..], &frame].concat(), SendFlags::empty()).unwrap();
+        engine.step().unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
