@@ -16,6 +16,9 @@ use std::io;
 
 pub use rules::Rule;
 
+/// Exit status of a supervisor that its filter stopped, see `cli::Status::INTERNAL`.
+const INTERNAL: libc::c_int = 105;
+
 /// A step of the confinement failed; the guest is not started.
 #[derive(Debug, thiserror::Error)]
 pub enum JailError {
@@ -57,5 +60,18 @@ pub fn confine_domain(more: &[Rule]) -> Result<(), JailError> {
 /// A step that failed.
 pub fn confine_supervisor() -> Result<(), JailError> {
     set_no_new_privs(true)?;
+    // SAFETY: `on_forbidden_call` is async-signal-safe and does not return.
+    unsafe { libc::signal(libc::SIGSYS, on_forbidden_call as *const () as libc::sighandler_t) };
     Filter::new(false, &rules::supervisor()).install().map_err(JailError::Seccomp)
+}
+
+/// The supervisor made a system call that its filter does not know: a defect, or a C library with ways
+/// of its own. The domain process ends with its supervisor.
+extern "C" fn on_forbidden_call(_signal: libc::c_int) {
+    let text = b"paravane: the supervisor was ended by its own sandbox: a defect\n";
+    // SAFETY: both calls are async-signal-safe; the text is static.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+        libc::_exit(INTERNAL);
+    }
 }

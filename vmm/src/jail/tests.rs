@@ -21,6 +21,25 @@ fn outcome(action: fn()) -> i32 {
     status
 }
 
+#[test]
+fn a_supervisor_that_its_filter_stops_says_so() {
+    // SAFETY: as in `outcome`; `swapon` with no path is refused even without a filter.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let confined = confine_supervisor().is_ok();
+        // SAFETY: see above; ends the child at once.
+        unsafe {
+            libc::syscall(libc::SYS_swapon, 0, 0);
+            libc::_exit(if confined { 0 } else { 1 });
+        }
+    }
+    let mut status = 0;
+    // SAFETY: as in `outcome`.
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert!(waited == pid && libc::WIFEXITED(status), "status {status:#x}");
+    assert_eq!(libc::WEXITSTATUS(status), INTERNAL);
+}
+
 fn is_killed_by_filter(action: fn()) {
     let status = outcome(action);
     let signal = libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status));
