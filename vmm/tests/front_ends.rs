@@ -1,6 +1,7 @@
 //! The guest's own drivers on the host's devices: the two sides that meet in every domain, written
 //! independently of each other. A side looks at a ring only when it was told to, so that a
 //! notification that one of them forgets shows as a test that does not end.
+#![allow(clippy::unwrap_used, reason = "a test")]
 use paravane::devices::{BlockDevice, Device, FrameDescriptor, NetDevice};
 use paravane::memory::GuestRam;
 use paravane_abi::device::{Attach, NetConfig, feature};
