@@ -67,10 +67,10 @@ fn parts(response: &Response) -> Vec<(String, Vec<u8>)> {
         let end = rest.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
         let head = std::str::from_utf8(&rest[..end]).unwrap();
         let range = head.lines().find_map(|line| line.strip_prefix("Content-Range: ")).unwrap();
-        let mut bounds = range[6..].split(['-', '/']).map(|n| n.parse::<usize>().unwrap());
-        let len = 1 + std::ops::Sub::sub(bounds.nth(1).unwrap(), {
-            range[6..].split('-').next().unwrap().parse::<usize>().unwrap()
-        });
+        let (first, last) = range["bytes ".len()..].split_once('-').unwrap();
+        let last = last.split('/').next().unwrap();
+        let number = |digits: &str| digits.parse::<usize>().unwrap();
+        let len = number(last) - number(first) + 1;
         parts.push((range.to_owned(), rest[end + 4..end + 4 + len].to_vec()));
         rest = rest[end + 4 + len..].strip_prefix(delimiter.as_bytes()).unwrap();
     }
