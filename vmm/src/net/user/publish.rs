@@ -4,6 +4,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+/// Connections that may wait to be taken; the kernel allows what `net.core.somaxconn` says.
+const BACKLOG: i32 = 4096;
+
 /// What is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -73,7 +76,10 @@ fn port(text: &str) -> Option<u16> {
 
 impl Publish {
     pub(super) fn listen(&self) -> Result<TcpListener, PublishError> {
-        TcpListener::bind(self.host).map_err(|error| self.error(&error))
+        let listener = TcpListener::bind(self.host).map_err(|error| self.error(&error))?;
+        // Listening once more only sets the backlog (listen(2)), which the library has at 128.
+        rustix::net::listen(&listener, BACKLOG).map_err(|error| self.error(&error.into()))?;
+        Ok(listener)
     }
 
     pub(super) fn bind(&self) -> Result<UdpSocket, PublishError> {
