@@ -34,11 +34,18 @@ impl Log for Console {
     }
 }
 
-/// Makes the console the target of the `log` macros. `arguments` are those of the kernel.
-pub(crate) fn install(mut arguments: impl Iterator<Item = &'static str>) {
+/// Makes the console the target of the `log` macros. `arguments` are those of the kernel, of which the
+/// level is the only one there is.
+pub(crate) fn install(arguments: impl Iterator<Item = &'static str>) {
     // An error means that the application brought its own logger before: that one stays.
     if log::set_logger(&Console).is_ok() {
-        log::set_max_level(arguments.find_map(level).unwrap_or(DEFAULT_LEVEL));
+        log::set_max_level(DEFAULT_LEVEL);
+    }
+    for argument in arguments {
+        match level(argument) {
+            Some(level) => log::set_max_level(level),
+            None => log::warn!("there is no argument kernel.{argument}"),
+        }
     }
 }
 

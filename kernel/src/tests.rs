@@ -308,13 +308,17 @@ fn the_heap_accounts_for_what_it_gives() {
 
 #[test]
 fn arguments_are_split_between_kernel_and_application() {
-    let (end, host) = FakeHost::new().run("a kernel.log=debug b", || {
+    let (end, host) = FakeHost::new().run("a kernel.log=debug b kernel.lgo=x", || {
         assert!(crate::arguments().eq(["a", "b"]));
         assert_eq!(crate::config(), b"");
         log::warn!("careful");
     });
     assert_eq!(end, End::Returned);
-    assert_eq!(host.console, "[    0.000000] WARN  paravane_kernel::tests: careful\n");
+    let lines = [
+        "[    0.000000] WARN  paravane_kernel::logger: there is no argument kernel.lgo=x\n",
+        "[    0.000000] WARN  paravane_kernel::tests: careful\n",
+    ];
+    assert_eq!(host.console, lines.concat());
 }
 
 #[test]
