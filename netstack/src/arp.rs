@@ -1,10 +1,13 @@
 //! Address resolution (RFC 826): a bounded cache, requests with retries, replies.
 use crate::flow::SeededMap;
+use crate::link::send_packet;
+use crate::port::FramePort;
 use crate::slab::SlabKey;
+use crate::stack::Stack;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
+use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetProtocol};
 
 /// Most neighbours known at a time.
 const NEIGHBORS_MAX: usize = 512;
@@ -114,6 +117,71 @@ impl Neighbors {
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.pending.values().map(|p| p.next_try).min()
+    }
+}
+
+/// What is known about the way to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resolution {
+    Known([u8; 6]),
+    Pending,
+    Unreachable,
+}
+
+impl Stack {
+    /// Where to send packets for `destination`.
+    pub(crate) fn resolve_mac(
+        &mut self,
+        destination: Ipv4Addr,
+        waiting: Option<SlabKey>,
+        now: Instant,
+    ) -> Resolution {
+        if destination.is_broadcast() || self.lease.is_some_and(|l| l.is_broadcast(destination)) {
+            return Resolution::Known(BROADCAST);
+        }
+        let Some(hop) = self.lease.and_then(|l| l.next_hop(destination)) else {
+            return Resolution::Unreachable;
+        };
+        if let Some(mac) = self.neighbors.lookup(hop, now) {
+            return Resolution::Known(mac);
+        }
+        if self.neighbors.request(hop, waiting, now) {
+            Resolution::Pending
+        } else {
+            Resolution::Unreachable
+        }
+    }
+
+    /// Takes an ARP packet.
+    pub(crate) fn receive_arp(
+        &mut self,
+        now: Instant,
+        payload: &[u8],
+        port: &mut dyn FramePort,
+    ) -> Option<()> {
+        let address = self.lease?.address;
+        let heard = hear(payload, self.link.mac, address)?;
+        for waiting in self.neighbors.learn(heard.sender, heard.sender_mac, now) {
+            self.mark_dirty(waiting);
+        }
+        self.udp.address_learned();
+        if let Some(reply) = heard.reply {
+            send_packet(&self.link, port, heard.sender_mac, EthernetProtocol::Arp, &reply);
+        }
+        Some(())
+    }
+
+    /// Asks for the addresses that are looked for. Whether all requests found room.
+    pub(crate) fn send_arp_requests(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
+        let Some(lease) = self.lease else { return true };
+        while let Some(target) = self.neighbors.due(now) {
+            let request = request(self.link.mac, lease.address, target);
+            if !send_packet(&self.link, port, BROADCAST, EthernetProtocol::Arp, &request) {
+                return false;
+            }
+            self.neighbors.requested(target, now);
+        }
+        true
     }
 }
 

@@ -1,7 +1,8 @@
 //! Name resolution, by smoltcp's DNS client in the set that also answers for no socket.
+use crate::arp::Resolution;
 use crate::link::Link;
 use crate::port::FramePort;
-use crate::stack::{Resolution, Stack};
+use crate::stack::Stack;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr};
 use core::task::{Context, Poll};

@@ -1,5 +1,4 @@
 //! The demultiplexer: from a frame to the one connection, socket or rule that it concerns.
-use crate::arp;
 use crate::connection::{Connection, Owner};
 use crate::flow::Flow;
 use crate::link::{Link, send_packet};
@@ -59,24 +58,6 @@ impl Stack {
             }
             _ => None,
         }
-    }
-
-    fn receive_arp(
-        &mut self,
-        now: Instant,
-        payload: &[u8],
-        port: &mut dyn FramePort,
-    ) -> Option<()> {
-        let address = self.lease?.address;
-        let heard = arp::hear(payload, self.link.mac, address)?;
-        for waiting in self.neighbors.learn(heard.sender, heard.sender_mac, now) {
-            self.mark_dirty(waiting);
-        }
-        self.udp.address_learned();
-        if let Some(reply) = heard.reply {
-            send_packet(&self.link, port, heard.sender_mac, EthernetProtocol::Arp, &reply);
-        }
-        Some(())
     }
 
     /// Reads the IP header. `None` for packets that are malformed, fragments, damaged or for others.

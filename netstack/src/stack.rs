@@ -1,6 +1,6 @@
 //! The stack itself: its state, and the poll.
 use crate::any::AnyIp;
-use crate::arp::Neighbors;
+use crate::arp::{Neighbors, Resolution};
 use crate::buffers::BufferBudget;
 use crate::config::{Addressing, Config, Lease};
 use crate::connection::{Connection, Owner};
@@ -321,29 +321,6 @@ impl Stack {
         }
     }
 
-    /// Where to send packets for `destination`.
-    pub(crate) fn resolve_mac(
-        &mut self,
-        destination: Ipv4Addr,
-        waiting: Option<SlabKey>,
-        now: Instant,
-    ) -> Resolution {
-        if destination.is_broadcast() || self.lease.is_some_and(|l| l.is_broadcast(destination)) {
-            return Resolution::Known(crate::arp::BROADCAST);
-        }
-        let Some(hop) = self.lease.and_then(|l| l.next_hop(destination)) else {
-            return Resolution::Unreachable;
-        };
-        if let Some(mac) = self.neighbors.lookup(hop, now) {
-            return Resolution::Known(mac);
-        }
-        if self.neighbors.request(hop, waiting, now) {
-            Resolution::Pending
-        } else {
-            Resolution::Unreachable
-        }
-    }
-
     /// Takes addresses into use, or loses them. An address that no machine can have counts as none.
     pub(crate) fn configure(&mut self, lease: Option<Lease>) {
         let lease = lease.filter(|l| is_unicast(l.address) && !l.is_broadcast(l.address));
@@ -368,14 +345,6 @@ impl Stack {
         self.draws += 1;
         mix(self.seed, self.draws ^ (1 << 63))
     }
-}
-
-/// What is known about the way to an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Resolution {
-    Known([u8; 6]),
-    Pending,
-    Unreachable,
 }
 
 fn interface(link: &LinkConfig, seed: u64, any_ip: bool, now: Instant) -> Interface {

@@ -1,11 +1,11 @@
 //! UDP: sockets with bounded queues, and datagrams on their way out.
-use crate::arp;
+use crate::arp::Resolution;
 use crate::flow::{SeededMap, seeded_map};
 use crate::ingress::Received;
 use crate::link::send_packet;
 use crate::port::FramePort;
 use crate::slab::{Slab, SlabKey};
-use crate::stack::{Resolution, Stack};
+use crate::stack::Stack;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -239,19 +239,6 @@ impl Stack {
                 Resolution::Pending => self.udp.outgoing.push_back(outgoing),
                 Resolution::Unreachable => {} // Lost, as datagrams may be.
             }
-        }
-        true
-    }
-
-    /// Asks for the addresses that are looked for. Whether all requests found room.
-    pub(crate) fn send_arp_requests(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
-        let Some(lease) = self.lease else { return true };
-        while let Some(target) = self.neighbors.due(now) {
-            let request = arp::request(self.link.mac, lease.address, target);
-            if !send_packet(&self.link, port, arp::BROADCAST, EthernetProtocol::Arp, &request) {
-                return false;
-            }
-            self.neighbors.requested(target, now);
         }
         true
     }
