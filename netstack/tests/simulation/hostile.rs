@@ -4,7 +4,9 @@ use crate::world::{
     CLIENT, CLIENT_MAC, SERVER, SERVER_MAC, World, client_config, receive, send, server_config,
 };
 use core::net::Ipv4Addr;
-use paravane_netstack::{Config, Duration, FramePort, Instant, RxMeta, Stack, TxMeta};
+use paravane_netstack::{
+    BufferLimits, Config, Duration, FramePort, Instant, RxMeta, Stack, TxMeta,
+};
 use proptest::prelude::*;
 
 /// A frame with an IPv4 packet around `payload`.
@@ -98,6 +100,39 @@ impl FramePort for Sink {
     }
 
     fn commit(&mut self, _len: usize, _meta: TxMeta) {}
+}
+
+/// A segment of the flow that [`syn`] with the client's address and port 9 opens.
+fn segment(seq: u32, ack: u32, flags: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut header = [0; 20];
+    header[1] = 9;
+    header[3] = 80;
+    header[4..8].copy_from_slice(&seq.to_be_bytes());
+    header[8..12].copy_from_slice(&ack.to_be_bytes());
+    header[12] = ((20 + options.len()) as u8 / 4) << 4;
+    header[13] = flags;
+    header[14] = 0xff;
+    ipv4_frame(Ipv4Addr::new(11, 0, 0, 1), 6, &[&header, options, payload].concat())
+}
+
+#[test]
+fn data_right_behind_a_syn_cannot_overrun_the_buffer() {
+    let buffers = BufferLimits { rx_min: 100_000, rx_max: 100_000, ..crate::world::BUFFERS };
+    let mut stack = Stack::new(Config { buffers, ..server_config() }, Instant::ZERO);
+    let listener = stack.listen(80, 4).unwrap();
+    let mut sink = Sink(Vec::new());
+    let window_scale = [3, 3, 7, 1];
+    stack.receive(Instant::ZERO, &segment(0, 0, 2, &window_scale, &[]), UNCHECKED, &mut sink);
+    stack.poll(Instant::ZERO, &mut sink);
+    let isn = u32::from_be_bytes(sink.0[38..42].try_into().unwrap());
+    for part in 0..4 {
+        let data = segment(1 + part * 50_000, isn.wrapping_add(1), 0x10, &[], &[7; 50_000]);
+        stack.receive(Instant::ZERO, &data, UNCHECKED, &mut sink);
+    }
+    let connection = crate::world::accept(&mut stack, listener).unwrap();
+    let mut heard = Vec::new();
+    receive(&mut stack, connection, &mut heard).unwrap();
+    assert_eq!(heard.len(), 65535);
 }
 
 fn feed(frames: impl Iterator<Item = Vec<u8>>, any_ip: bool) {
