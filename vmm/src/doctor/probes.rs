@@ -9,7 +9,7 @@ use std::io;
 /// Whether the KVM backend works here.
 pub(super) fn kvm() -> Probed {
     match backend::kvm::probe() {
-        Ok(_) => Ok("/dev/kvm makes virtual machines".into()),
+        Ok(()) => Ok("/dev/kvm makes virtual machines".into()),
         Err(e) => Err((e.to_string(), e.remedy())),
     }
 }

@@ -47,7 +47,7 @@ impl Kvm {
     /// # Errors
     /// Why guests cannot run under KVM here.
     pub fn new() -> Result<Self, Unavailable> {
-        Ok(Self { device: probe()?, vcpu: None })
+        Ok(Self { device: probe::open()?, vcpu: None })
     }
 }
 
