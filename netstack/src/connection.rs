@@ -21,6 +21,16 @@ const DATA_PATIENCE: Duration = Duration::from_secs(300);
 /// ... and for it to finish after both we and the application have.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(60);
 
+/// What lies between the two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// Memory: there is no congestion to control, and nothing is won by delaying an acknowledgement
+    /// that the other end may be waiting for before it closes.
+    SameMachine,
+    /// Anything.
+    Network,
+}
+
 /// How far a connection is on its way to the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -54,15 +64,15 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(
-        mut socket: Socket<'static>,
-        flow: Flow,
-        owner: Owner,
-        congestion_control: CongestionControl,
-    ) -> Self {
+    pub(crate) fn new(mut socket: Socket<'static>, flow: Flow, owner: Owner, path: Path) -> Self {
         // Servers write whole responses; holding back the last segment of one only adds latency.
         socket.set_nagle_enabled(false);
-        socket.set_congestion_control(congestion_control);
+        if path == Path::SameMachine {
+            socket.set_congestion_control(CongestionControl::None);
+            socket.set_ack_delay(None);
+        } else {
+            socket.set_congestion_control(CongestionControl::Reno);
+        }
         let mut sockets = SocketSet::new(alloc::vec::Vec::with_capacity(1));
         let handle = sockets.add(socket);
         Self {

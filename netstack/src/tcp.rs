@@ -1,11 +1,11 @@
 //! TCP connections as the application sees them.
-use crate::connection::{Connection, ConnectionId, Owner};
+use crate::connection::{Connection, ConnectionId, Owner, Path};
 use crate::flow::Flow;
 use crate::slab::SlabKey;
 use crate::stack::Stack;
 use core::net::{IpAddr, SocketAddr};
 use core::task::{Context, Poll};
-use smoltcp::socket::tcp::{CongestionControl, RecvError, State};
+use smoltcp::socket::tcp::{RecvError, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::IpAddress;
 
@@ -234,11 +234,9 @@ impl Stack {
 
     /// Adds a connection with a closed socket. `None` if there are too many for the memory.
     pub(crate) fn add_connection(&mut self, flow: Flow, owner: Owner) -> Option<SlabKey> {
-        // In any-IP mode the peer is on the same machine, where there is no congestion to control.
-        let congestion_control =
-            if self.any.is_some() { CongestionControl::None } else { CongestionControl::Reno };
-        let socket = self.buffers.socket()?;
-        let connection = Connection::new(socket, flow, owner, congestion_control);
+        // In any-IP mode the peer is a guest on the same machine.
+        let path = if self.any.is_some() { Path::SameMachine } else { Path::Network };
+        let connection = Connection::new(self.buffers.socket()?, flow, owner, path);
         let key = self.connections.insert(connection)?;
         self.flows.insert(flow, key);
         Some(key)

@@ -100,17 +100,18 @@ impl Drop for Server {
 
 /// Whether one request on a new connection gives 200.
 pub(crate) fn is_ok(address: &str, path: &str) -> bool {
-    get(address, path).is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
+    status_line(address, path).is_ok_and(|line| &line == b"HTTP/1.1 200")
 }
 
-fn get(address: &str, path: &str) -> std::io::Result<Vec<u8>> {
+/// The first bytes of the answer, as soon as they are there.
+fn status_line(address: &str, path: &str) -> std::io::Result<[u8; 12]> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Ok(answer)
+    let mut line = [0; 12];
+    stream.read_exact(&mut line)?;
+    Ok(line)
 }
 
 fn cpu_time_s(pid: u32) -> f64 {
