@@ -21,11 +21,17 @@ pub(crate) fn cases() -> Vec<Case> {
                 "dies" if !SPECIAL.contains(&name.as_str()) => {
                     Some(Case::new(format!("hostile::{name}"), move |b| dies(b, &name)))
                 }
+                "either" => Some(Case::new(format!("hostile::{name}"), move |b| either(b, &name))),
                 _ => None,
             }
         });
     tabled
         .chain([
+            Case::new("hostile::table", |_| {
+                let count = properties().lines().count();
+                anyhow::ensure!(count > 80, "the guest lists {count} properties");
+                Ok(())
+            }),
             Case::new("hostile::loop", endless),
             Case::new("hostile::loop-calls", endless_calls),
             Case::new("hostile::exit-255", |b| run(b, "exit-255")?.expect(CRASHED, &["255"])),
