@@ -58,7 +58,7 @@ fn what_a_domain_needs_is_allowed() {
 
 #[test]
 fn what_a_domain_does_not_need_kills_it() {
-    // SAFETY, here and below: valid arguments, in a process that the call is meant to end.
+    // SAFETY: valid arguments, in a process that the call is meant to end.
     is_killed_by_filter(|| unsafe {
         libc::open(c"/etc/passwd".as_ptr(), libc::O_RDONLY);
     });
