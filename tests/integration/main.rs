@@ -12,6 +12,8 @@ mod kernel;
 mod lifecycle;
 mod load;
 mod malformed;
+mod namespace;
+mod network;
 mod sites;
 mod std_surface;
 mod tap;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         sites::cases(),
         std_surface::cases(),
         tap::cases(),
+        network::cases(),
         load::cases(),
         browser::cases(),
     ];

@@ -2,10 +2,10 @@
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::domain::{Domain, paravane, release};
+use crate::namespace::{Namespace, is_root, run};
 use crate::web::small_site;
-use anyhow::{Context, Result, ensure};
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
+use anyhow::{Result, ensure};
+use std::process::Command;
 
 const GUEST: &str = "10.77.0.2";
 
@@ -26,85 +26,42 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn is_root() -> bool {
-    // SAFETY: geteuid only returns a number.
-    unsafe { libc::geteuid() == 0 }
-}
-
-/// A network namespace, removed when dropped.
-struct Namespace(String);
-
-impl Namespace {
-    fn new() -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let namespace = Self(format!("paravane-{}-{number}", std::process::id()));
-        run(Command::new("ip").args(["netns", "add", &namespace.0]))?;
-        namespace.run(&["ip", "link", "set", "lo", "up"])?;
-        Ok(namespace)
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0]).args(words);
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Result<Output> {
-        run(&mut self.command(words))
-    }
-
-    /// Starts the small site behind a TAP; `before` goes in front of the command (setpriv ...).
-    fn serve(&self, backend: Backend, before: &[&str], net: &str) -> Result<Served> {
-        let folder = tempfile::tempdir()?;
-        let (bin, site) = (folder.path().join("bin"), folder.path().join("site"));
-        // Whoever `before` makes of us may not read where the build lies: a copy for everyone.
-        std::fs::create_dir_all(bin.join("images"))?;
-        std::fs::create_dir(&site)?;
-        std::fs::copy(paravane(), bin.join("paravane"))?;
-        std::fs::copy(release().join("images/web"), bin.join("images/web"))?;
-        small_site(&site)?;
-        run(Command::new("chmod").args(["-R", "a+rX"]).arg(folder.path()))?;
-        let program = bin.join("paravane").display().to_string();
-        let site = site.display().to_string();
-        let mut words: Vec<&str> = before.to_vec();
-        words.extend([&program, "run", "--backend", backend.name(), "web", "--site", &site]);
-        words.extend(["--net", net, "--ip", "10.77.0.2/24", "--gateway", "10.77.0.1"]);
-        let domain = Domain::spawn(self.command(&words))?;
-        Ok(Served { domain, _folder: folder })
-    }
-
-    fn curl(&self, path: &str) -> Result<Vec<u8>> {
-        let url = format!("http://{GUEST}{path}");
-        Ok(self.run(&["curl", "-sS", "--fail", "--max-time", "60", &url])?.stdout)
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        // Nothing more can be done about a namespace that does not go.
-        drop(run(Command::new("ip").args(["netns", "delete", &self.0])));
-    }
-}
-
 struct Served {
     domain: Domain,
     _folder: tempfile::TempDir,
 }
 
-fn run(command: &mut Command) -> Result<Output> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {error}");
-    Ok(output)
+/// Starts the small site behind a TAP; `before` goes in front of the command (setpriv ...).
+fn serve(namespace: &Namespace, backend: Backend, before: &[&str], net: &str) -> Result<Served> {
+    let folder = tempfile::tempdir()?;
+    let (bin, site) = (folder.path().join("bin"), folder.path().join("site"));
+    // Whoever `before` makes of us may not read where the build lies: a copy for everyone.
+    std::fs::create_dir_all(bin.join("images"))?;
+    std::fs::create_dir(&site)?;
+    std::fs::copy(paravane(), bin.join("paravane"))?;
+    std::fs::copy(release().join("images/web"), bin.join("images/web"))?;
+    small_site(&site)?;
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(folder.path()))?;
+    let program = bin.join("paravane").display().to_string();
+    let site = site.display().to_string();
+    let mut words: Vec<&str> = before.to_vec();
+    words.extend([&program, "run", "--backend", backend.name(), "web", "--site", &site]);
+    words.extend(["--net", net, "--ip", "10.77.0.2/24", "--gateway", "10.77.0.1"]);
+    let domain = Domain::spawn(namespace.command(&words))?;
+    Ok(Served { domain, _folder: folder })
+}
+
+fn curl(namespace: &Namespace, path: &str) -> Result<Vec<u8>> {
+    let url = format!("http://{GUEST}{path}");
+    Ok(namespace.run(&["curl", "-sS", "--fail", "--max-time", "60", &url])?.stdout)
 }
 
 /// The VMM makes the interface and gives its host side the gateway's address.
 fn creates_interface(backend: Backend) -> Result<()> {
     let namespace = Namespace::new()?;
-    let mut served = namespace.serve(backend, &[], "tap")?;
+    let mut served = serve(&namespace, backend, &[], "tap")?;
     served.domain.wait_for("serving")?;
-    ensure!(namespace.curl("/a.txt")? == b"0123456789", "the file");
+    ensure!(curl(&namespace, "/a.txt")? == b"0123456789", "the file");
     served.domain.stop()?.expect(0, &[])?;
     let links = namespace.run(&["ip", "-o", "link"])?;
     let links = String::from_utf8_lossy(&links.stdout).lines().count();
@@ -122,21 +79,21 @@ fn existing_interface(backend: Backend) -> Result<()> {
     namespace.run(&add)?;
     namespace.run(&["ip", "address", "add", "10.77.0.1/24", "dev", "web0"])?;
     namespace.run(&["ip", "link", "set", "web0", "up"])?;
-    let mut served = namespace.serve(backend, &UNPRIVILEGED, "tap=web0")?;
+    let mut served = serve(&namespace, backend, &UNPRIVILEGED, "tap=web0")?;
     served.domain.wait_for("serving")?;
-    ensure!(namespace.curl("/a.txt")? == b"0123456789", "the file");
+    ensure!(curl(&namespace, "/a.txt")? == b"0123456789", "the file");
     served.domain.stop()?.expect(0, &[])
 }
 
 fn missing_privilege(backend: Backend) -> Result<()> {
     let namespace = Namespace::new()?;
-    let served = namespace.serve(backend, &UNPRIVILEGED, "tap")?;
+    let served = serve(&namespace, backend, &UNPRIVILEGED, "tap")?;
     served.domain.ended()?.expect(102, &["CAP_NET_ADMIN"])
 }
 
 fn ping(backend: Backend) -> Result<()> {
     let namespace = Namespace::new()?;
-    let mut served = namespace.serve(backend, &[], "tap")?;
+    let mut served = serve(&namespace, backend, &[], "tap")?;
     served.domain.wait_for("serving")?;
     namespace.run(&["ping", "-c", "3", "-i", "0.2", "-W", "10", GUEST])?;
     namespace.run(&["ping", "-c", "2", "-i", "0.2", "-W", "10", "-s", "1400", GUEST])?;
@@ -145,9 +102,9 @@ fn ping(backend: Backend) -> Result<()> {
 
 fn bulk(backend: Backend) -> Result<()> {
     let namespace = Namespace::new()?;
-    let mut served = namespace.serve(backend, &[], "tap")?;
+    let mut served = serve(&namespace, backend, &[], "tap")?;
     served.domain.wait_for("serving")?;
     let expected = (0..3_u32 << 20).map(crate::web::pattern);
-    ensure!(namespace.curl("/big.bin")?.into_iter().eq(expected), "three megabytes");
+    ensure!(curl(&namespace, "/big.bin")?.into_iter().eq(expected), "three megabytes");
     Ok(())
 }

@@ -1,0 +1,56 @@
+//! Network namespaces, so that a case has a network of its own.
+use anyhow::{Context, Result, ensure};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Whether namespaces can be made.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: geteuid only returns a number.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// A network namespace, removed when dropped.
+pub(crate) struct Namespace(String);
+
+impl Namespace {
+    pub(crate) fn new() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let namespace = Self(format!("paravane-{}-{number}", std::process::id()));
+        run(Command::new("ip").args(["netns", "add", &namespace.0]))?;
+        namespace.run(&["ip", "link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// A command in the namespace.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0]).args(words);
+        command
+    }
+
+    /// Runs a command in the namespace; its failure is an error.
+    pub(crate) fn run(&self, words: &[&str]) -> Result<Output> {
+        run(&mut self.command(words))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Nothing more can be done about a namespace that does not go.
+        drop(run(Command::new("ip").args(["netns", "delete", &self.0])));
+    }
+}
+
+/// Runs a command; its failure is an error.
+pub(crate) fn run(command: &mut Command) -> Result<Output> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {error}");
+    Ok(output)
+}
