@@ -16,12 +16,8 @@ pub(super) fn kvm() -> Probed {
 
 /// Whether the process backend works here.
 pub(super) fn process() -> Probed {
-    if !has_fsgsbase() {
-        return Err((
-            "the kernel does not let user code set the FS base".into(),
-            "run Linux 5.9 or later on a processor with FSGSBASE (2012 or later), \
-             without the kernel option nofsgsbase",
-        ));
+    if let Err(error) = backend::process::Process::probe() {
+        return Err((error.to_string(), "do not disable them with the kernel option nofsgsbase"));
     }
     match GuestRam::new(RAM_SIZE_MIN) {
         Ok(_) => Ok("FSGSBASE is on and the guest's address range is free".into()),
@@ -30,15 +26,6 @@ pub(super) fn process() -> Probed {
             "raise the limit on address space (ulimit -v) and vm.max_map_count",
         )),
     }
-}
-
-/// Whether user code may use `rdfsbase` and `wrfsbase`: bit 1 of `AT_HWCAP2` (Linux,
-/// `arch/x86/include/uapi/asm/hwcap2.h`).
-fn has_fsgsbase() -> bool {
-    const HWCAP2_FSGSBASE: u64 = 1 << 1;
-    // SAFETY: getauxval only reads the process's auxiliary vector.
-    let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
-    hwcap2 & HWCAP2_FSGSBASE != 0
 }
 
 /// Whether the kernel has seccomp filters.
