@@ -12,8 +12,8 @@ pub(super) const SLICES_MAX: usize = 1024;
 #[derive(Clone, Copy)]
 pub(super) struct GuestSlice(libc::iovec);
 
-// SAFETY: the pointer is only handed to the kernel or used for volatile copies, neither of which
-// cares for the thread; guest RAM stays mapped while the process runs (`GuestRam::new`).
+// SAFETY: the pointer is only handed to the kernel or used for copies of bytes, which no thread-local
+// state of the host depends on; guest RAM stays mapped while the process runs (`GuestRam::new`).
 unsafe impl Send for GuestSlice {}
 
 impl std::fmt::Debug for GuestSlice {
@@ -88,6 +88,7 @@ pub(super) fn read_at(slices: &[GuestSlice], offset: usize, bytes: &mut [u8]) ->
     each_piece(slices, offset, len, |piece, at| {
         // SAFETY: `piece` lies in guest RAM, which stays mapped; `at` plus its length is at most
         // `bytes.len()`, see `each_piece`; the two do not overlap as host memory is not in guest RAM.
+        // Only the guest's own thread gets here, inside a hypercall: the guest does not run meanwhile.
         unsafe {
             ptr::copy_nonoverlapping(
                 piece.0.iov_base.cast::<u8>(),
@@ -115,7 +116,8 @@ pub(super) fn write_at(slices: &[GuestSlice], offset: usize, bytes: &[u8]) -> bo
 /// Writes zeroes to all of `slices`.
 pub(super) fn clear_bytes(slices: &[GuestSlice]) {
     for slice in slices {
-        // SAFETY: as in `write_at`.
+        // SAFETY: as in `write_at`, but for the thread: the worker gets here while the guest runs. The
+        // bytes are written, never read, and are the device's until the request is answered.
         unsafe { ptr::write_bytes(slice.0.iov_base.cast::<u8>(), 0, slice.len()) };
     }
 }
