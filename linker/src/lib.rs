@@ -1,4 +1,4 @@
-//! Build support for images: links an ordinary std program as a Paravane image.
+//! Build support for programs that run without a host's C library: images, and the shim.
 //!
 //! To make an image:
 //! 1. `Cargo.toml`: depend on `paravane-libc`, build-depend on `paravane-link`, and give the
@@ -12,9 +12,10 @@
 //! workspace are not affected.
 use std::path::Path;
 
-const LINKER_SCRIPT: &str = include_str!("../image.ld");
+const IMAGE_SCRIPT: &str = include_str!("../image.ld");
+const SHIM_SCRIPT: &str = include_str!("../shim.ld");
 
-/// Linker arguments of an image: static, at a fixed address, with nothing of the host's C library.
+/// Linker arguments: static, at a fixed address, with nothing of the host's C library.
 const LINK_ARGUMENTS: [&str; 8] = [
     "-nostartfiles",
     "-nostdlib",
@@ -34,20 +35,32 @@ const REPLACED_LIBRARIES: [&str; 9] =
 /// An `ar` archive without members.
 const EMPTY_ARCHIVE: &str = "!<arch>\n";
 
-/// Tells cargo how to link the binaries of the package whose `build.rs` calls this.
+/// Links the binaries of the package whose `build.rs` calls this as images.
 ///
 /// # Panics
 /// Outside a build script, or if the build directory cannot be written: the build fails.
 pub fn image() {
-    let out_dir = std::env::var("OUT_DIR").expect("paravane_link::image runs in a build script");
+    link(IMAGE_SCRIPT);
+}
+
+/// Links the binaries of the package whose `build.rs` calls this for ring 0 and physical addresses.
+///
+/// # Panics
+/// As [`image`].
+pub fn shim() {
+    link(SHIM_SCRIPT);
+}
+
+fn link(text: &str) {
+    let out_dir = std::env::var("OUT_DIR").expect("build scripts have an OUT_DIR");
     let out_dir = Path::new(&out_dir);
-    let script = out_dir.join("image.ld");
-    write(&script, LINKER_SCRIPT);
+    let script = out_dir.join("script.ld");
+    write(&script, text);
     for library in REPLACED_LIBRARIES {
         write(&out_dir.join(format!("lib{library}.a")), EMPTY_ARCHIVE);
     }
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-link-search=native={}", out_dir.display());
+    println!("cargo:rustc-link-arg-bins=-L{}", out_dir.display());
     println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", script.display());
     for argument in LINK_ARGUMENTS {
         println!("cargo:rustc-link-arg-bins={argument}");

@@ -1,0 +1,1 @@
+//! virtio devices of the machine: discovery, and handing the guest's rings to them.
