@@ -4,10 +4,10 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use paravane::image::Image;
+use paravane_host::image::Image;
 use paravane_abi::layout::RAM_BASE;
 
-#[path = "../../vmm/tests/common/elf.rs"]
+#[path = "../../host/tests/common/elf.rs"]
 mod elf;
 
 /// Bytes to put at an offset.

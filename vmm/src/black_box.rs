@@ -3,7 +3,8 @@
 //!
 //! The supervisor trusts nothing in it. On the process backend a hostile guest can write here what it
 //! likes; everything is a number or bytes without meaning beyond the report, read once.
-use crate::ending::{Cause, Ending, Registers};
+use paravane_host::backtrace::FRAMES_MAX;
+use paravane_host::ending::{Cause, Ending, Registers};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -14,9 +15,6 @@ const CONSOLE_LEN: usize = 4096;
 
 /// Longest text in a record, bytes.
 const TEXT_LEN: usize = 4096;
-
-/// Most return addresses in a record.
-pub const FRAMES_MAX: usize = 64;
 
 /// The shared memory.
 #[derive(Debug)]

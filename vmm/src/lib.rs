@@ -1,7 +1,6 @@
 //! The host side of Paravane: loads an image, builds a domain for it, and runs it under KVM or as a
 //! sandboxed process.
 
-pub mod access;
 pub mod audit;
 pub mod backend;
 pub mod black_box;
@@ -9,8 +8,7 @@ pub mod cli;
 pub mod devices;
 pub mod doctor;
 pub mod domain;
-pub mod ending;
-pub mod image;
+pub mod image_file;
 pub mod jail;
 pub mod memory;
 pub mod net;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Command;
 use tempfile::NamedTempFile;
 
-#[path = "common/elf.rs"]
+#[path = "../../host/tests/common/elf.rs"]
 mod elf;
 use elf::ElfBuilder;
 use paravane_abi::device::DeviceKind;

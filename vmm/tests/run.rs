@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use tempfile::NamedTempFile;
 
-#[path = "common/elf.rs"]
+#[path = "../../host/tests/common/elf.rs"]
 mod elf;
 use elf::ElfBuilder;
 

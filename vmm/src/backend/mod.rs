@@ -7,8 +7,8 @@ pub mod kvm;
 pub mod process;
 
 use crate::domain::Domain;
-use crate::ending::Ending;
 use crate::jail::Rule;
+use paravane_host::ending::Ending;
 use std::fmt::Debug;
 use std::io;
 use std::os::fd::RawFd;
@@ -35,7 +35,7 @@ pub trait Backend: Debug {
     /// the guest for the first time.
     ///
     /// When the supervisor finds that the guest hangs, it sends [`WATCHDOG_SIGNAL`] to the domain
-    /// process: the backend then ends with [`crate::ending::Cause::Hang`] and the guest's registers.
+    /// process: the backend then ends with [`paravane_host::ending::Cause::Hang`] and the guest's registers.
     fn run(&mut self, domain: &mut Domain) -> Ending;
 }
 

@@ -6,7 +6,6 @@ mod images;
 mod net;
 mod run;
 mod size;
-mod status;
 
 use crate::domain::clock::Sample;
 use crate::notice::notice;
@@ -15,7 +14,7 @@ use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
 
-pub use status::Status;
+use paravane_host::status::Status;
 
 /// Parses the command line and does what it says; the result is the process's exit status.
 #[must_use]
@@ -23,14 +22,14 @@ pub fn main() -> ExitCode {
     let early = Sample::precise();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return args::explain(&error).into(),
+        Err(error) => return args::explain(&error).code().into(),
     };
     let status = match cli.command {
         Command::Run(args) => run::run(args, early),
         Command::Check(args) => check(&args),
         Command::Doctor(args) => doctor(&args),
     };
-    status.into()
+    status.code().into()
 }
 
 /// An error's exit status and line.
@@ -55,7 +54,7 @@ fn check(args: &args::Check) -> Status {
         Ok(bytes) => bytes,
         Err(error) => return fail(Status::HOST, &format!("{}: {error}", path.display())),
     };
-    if let Err(error) = crate::image::Image::read(bytes.as_slice()) {
+    if let Err(error) = paravane_host::image::Image::read(bytes.as_slice()) {
         return fail(Status::VIOLATION, &format!("{}: {error}", path.display()));
     }
     match crate::audit::sweep(&bytes) {

@@ -2,10 +2,10 @@
 use super::args::Network;
 use super::{Failure, Status, with};
 use crate::devices::{Device, FrameDescriptor, NetDevice};
-use crate::image::Image;
 use crate::net::tap::{self, HostSide};
 use crate::net::user::{Addresses, Protocol, Publish, UserNetwork};
 use paravane_abi::device::{DeviceKind, NetConfig};
+use paravane_host::image::Image;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 

@@ -6,12 +6,10 @@ use crate::backend::kvm::{Kvm, Unavailable};
 use crate::backend::process::Process;
 use crate::domain::Plan;
 use crate::domain::clock::Sample;
-use crate::image::Image;
+use crate::image_file::ImageFile;
 use crate::supervisor::{self, Settings};
+use paravane_host::image::Image;
 use std::fmt::Display;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,7 +24,7 @@ pub(super) fn run(args: Run, early: Sample) -> Status {
 fn prepare(args: Run) -> Result<(Plan, Box<dyn Backend>, Settings), Failure> {
     let path = images::find(&args.image).map_err(with(Status::IMAGE))?;
     let named = |error: &dyn Display| format!("{}: {error}", path.display());
-    let file = open(&path).map_err(|e| (Status::IMAGE, named(&e)))?;
+    let file = ImageFile::open(&path).map_err(|e| (Status::IMAGE, named(&e)))?;
     let image = Image::read(&file).map_err(|e| (Status::IMAGE, named(&e)))?;
     let config = args.config.as_deref().map(read_config).transpose()?.unwrap_or_default();
     let backend = choose(args.backend)?;
@@ -39,11 +37,6 @@ fn prepare(args: Run) -> Result<(Plan, Box<dyn Backend>, Settings), Failure> {
     let patience = Some(patience).filter(|p| !p.is_zero());
     let settings = Settings { patience, network: net.user, notices: net.notices };
     Ok((plan, backend, settings))
-}
-
-/// Opens an image; without waiting, should the path be a pipe's.
-fn open(path: &Path) -> io::Result<File> {
-    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 fn read_config(path: &Path) -> Result<Vec<u8>, Failure> {

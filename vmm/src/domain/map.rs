@@ -1,5 +1,5 @@
 //! Page protection by virtual address.
-use crate::access::Access;
+use paravane_host::access::Access;
 use rustix::mm::{MprotectFlags, mprotect};
 use std::io;
 

@@ -1,28 +1,27 @@
 //! A domain: a guest's memory, devices and clock, and what its hypercalls do. The same on every
 //! backend.
-mod backtrace;
 pub mod clock;
 mod console;
 mod host_pages;
 pub(crate) mod hypercall;
 pub(crate) mod map;
 mod plan;
-pub mod space;
-mod start_info;
 mod wait;
 
 use crate::black_box::BlackBox;
 use crate::devices::Device;
 use crate::memory::GuestRam;
 use paravane_abi::device::Device as TableEntry;
+use paravane_host::backtrace::{Frames, backtrace};
+use paravane_host::ending::Registers;
+use paravane_host::space::AddressSpace;
 use std::io;
 use std::os::fd::OwnedFd;
+use vm_memory::{Bytes, GuestAddress};
 
-pub use backtrace::{Frames, backtrace};
 pub use host_pages::HostPages;
 pub(crate) use hypercall::fill_random;
 pub use plan::{BuildError, Plan, PlanError};
-pub use space::AddressSpace;
 
 /// A domain, built and ready to be entered.
 #[derive(Debug)]
@@ -73,6 +72,13 @@ impl Domain {
     #[must_use]
     pub fn entry(&self) -> u64 {
         self.entry
+    }
+
+    /// The call stack of the guest in state `registers`.
+    #[must_use]
+    pub fn backtrace(&self, registers: &Registers) -> Frames {
+        let load = |offset| self.ram.memory().read_obj(GuestAddress(offset)).ok();
+        backtrace(&self.space, registers, load)
     }
 
     /// The memory shared with the supervisor.

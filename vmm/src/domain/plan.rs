@@ -1,17 +1,18 @@
 //! From an image and the operator's wishes to a domain.
 use super::clock::{Clock, Sample};
-use super::space::TooSmall;
-use super::start_info::{self, StartInfoError};
-use super::{AddressSpace, Domain, HostPages, Slot, console::Console, map};
-use crate::access::Access;
+use super::hypercall::fill_random;
+use super::{Domain, HostPages, Slot, console::Console, map};
 use crate::black_box::BlackBox;
 use crate::devices::Device;
-use crate::image::{Image, Segment, Source};
+use crate::image_file::ImageFile;
 use crate::memory::GuestRam;
-use paravane_abi::device::DeviceKind;
+use paravane_abi::device::{Device as TableEntry, DeviceKind};
 use paravane_abi::layout::{CONFIG, RAM_BASE, START_INFO};
-use paravane_abi::start_info::StartInfo;
-use std::fs::File;
+use paravane_abi::start_info::{SEED_LEN, StartInfo};
+use paravane_host::access::Access;
+use paravane_host::image::{Image, Segment};
+use paravane_host::space::{AddressSpace, TooSmall};
+use paravane_host::start_info::{self, StartInfoError, Told};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use zerocopy::IntoBytes;
@@ -19,7 +20,7 @@ use zerocopy::IntoBytes;
 /// A domain that can be built: everything was checked, nothing is mapped yet.
 #[derive(Debug)]
 pub struct Plan {
-    file: File,
+    file: ImageFile,
     image: Image,
     space: AddressSpace,
     start_info: Box<StartInfo>,
@@ -31,7 +32,7 @@ pub struct Plan {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The image needs more memory.
-    #[error(transparent)]
+    #[error("{0}: use --memory")]
     TooSmall(#[from] TooSmall),
     /// What the operator hands to the guest does not fit.
     #[error(transparent)]
@@ -66,7 +67,7 @@ impl Plan {
     /// # Errors
     /// They do not go together.
     pub fn new(
-        file: File,
+        file: ImageFile,
         image: Image,
         ram_size: u64,
         devices: Vec<Box<dyn Device>>,
@@ -74,8 +75,13 @@ impl Plan {
         config: Vec<u8>,
     ) -> Result<Self, PlanError> {
         let space = AddressSpace::new(&image, ram_size)?;
-        check_devices(&image, &devices)?;
-        let start_info = start_info::build(&space, &devices, arguments, config.len())?;
+        let table: Vec<_> = devices.iter().map(|device| device.entry()).collect();
+        check_devices(&image, &table)?;
+        let mut seed = [0; SEED_LEN];
+        fill_random(&mut seed);
+        let config_len = config.len();
+        let told = Told { devices: &table, arguments, config_len, dma_offset: 0, seed };
+        let start_info = start_info::build(&space, &told)?;
         Ok(Self { file, image, space, start_info, config, devices })
     }
 
@@ -87,7 +93,7 @@ impl Plan {
 
     /// The image's file.
     #[must_use]
-    pub fn file(&self) -> &File {
+    pub fn file(&self) -> &ImageFile {
         &self.file
     }
 
@@ -144,31 +150,26 @@ impl Plan {
     }
 }
 
-fn check_devices(image: &Image, devices: &[Box<dyn Device>]) -> Result<(), PlanError> {
-    let required = image.manifest().devices().iter().filter(|d| d.required == 1);
-    for kind in [DeviceKind::Net, DeviceKind::Block] {
-        let needed = required.clone().filter(|d| d.kind == kind as u32).count();
-        let given = devices.iter().filter(|d| d.entry().kind == kind as u32).count();
-        if given < needed {
-            let (device, flag) = match kind {
-                DeviceKind::Net => ("network", "--net user or --net tap"),
-                DeviceKind::Block => ("block", "--disk PATH, or --site PATH for a site"),
-            };
-            let image = image.manifest().name().to_owned();
-            return Err(PlanError::MissingDevice { image, device, flag });
-        }
-    }
-    Ok(())
+fn check_devices(image: &Image, table: &[TableEntry]) -> Result<(), PlanError> {
+    let Some(kind) = paravane_host::devices::missing(image.manifest(), table) else {
+        return Ok(());
+    };
+    let (device, flag) = match kind {
+        DeviceKind::Net => ("network", "--net user or --net tap"),
+        DeviceKind::Block => ("block", "--disk PATH, or --site PATH for a site"),
+    };
+    let image = image.manifest().name().to_owned();
+    Err(PlanError::MissingDevice { image, device, flag })
 }
 
 /// Reads a segment's bytes to where they belong. Copied, not mapped: whoever changes the file later
 /// does not change the guest.
-fn load(file: &File, segment: &Segment) -> io::Result<()> {
+fn load(file: &ImageFile, segment: &Segment) -> io::Result<()> {
     let len = usize::try_from(segment.file_len).map_err(io::Error::other)?;
     // SAFETY: the image's segments were checked to lie in RAM, which was just mapped writable and is
     // used by nobody else yet.
     let bytes = unsafe { std::slice::from_raw_parts_mut(segment.address as *mut u8, len) };
-    file.read_at(segment.file_offset, bytes)
+    file.read_exact_at(bytes, segment.file_offset)
 }
 
 /// Gives every region of RAM the protection of its access, also against the host's own devices.

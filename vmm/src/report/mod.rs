@@ -1,30 +1,21 @@
-//! Crash reports: what happened to a guest, for the people who run and write it. The same text on
-//! every backend.
+//! Crash reports with file and line, from the image's line tables.
 #![forbid(unsafe_code)]
-mod cause;
 mod symbols;
-#[cfg(test)]
-mod tests;
-mod text;
 
-use crate::cli::Status;
-use crate::domain::{AddressSpace, Plan};
-use crate::ending::{Cause, Crash, Registers};
-use crate::image::Source;
-use std::fmt;
-use std::fs::File;
+use crate::domain::Plan;
+use crate::image_file::ImageFile;
+use paravane_host::ending::Crash;
+use paravane_host::report::Report;
+use paravane_host::space::AddressSpace;
+use paravane_host::status::Status;
 use std::io;
-use symbols::Symbols;
-use text::Printable;
-
-/// Most lines of console output in a report.
-const CONSOLE_LINES: usize = 20;
+use symbols::LineTables;
 
 /// What is known of a guest before it runs.
 #[derive(Debug)]
 pub struct Subject {
     name: String,
-    file: File,
+    file: ImageFile,
     space: AddressSpace,
 }
 
@@ -41,104 +32,14 @@ impl Subject {
         })
     }
 
-    /// The image's bytes; empty if they cannot be read any more.
-    fn image(&self) -> Vec<u8> {
-        let read = || {
-            let len = usize::try_from(self.file.len()?).map_err(io::Error::other)?;
-            let mut bytes = vec![0; len];
-            self.file.read_at(0, &mut bytes).map(|()| bytes)
-        };
-        read().unwrap_or_default()
+    /// The report on `crash`, with the addresses of the call stack and the last of the console's output;
+    /// `status` is the exit status that follows.
+    #[must_use]
+    pub fn report(&self, crash: &Crash, frames: &[u64], console: &[u8], status: Status) -> String {
+        // Without the image's bytes, addresses must do.
+        let image = self.file.read_all().unwrap_or_default();
+        let symbols = &LineTables::new(&image);
+        let Self { name, space, .. } = self;
+        Report { name, space, symbols, crash, frames, console, status }.to_string()
     }
-}
-
-/// A crash report; shown by its `Display`.
-#[derive(Debug)]
-pub struct Report<'a> {
-    /// The guest.
-    pub subject: &'a Subject,
-    /// What happened.
-    pub crash: &'a Crash,
-    /// Addresses of the call stack, innermost first.
-    pub frames: &'a [u64],
-    /// The last of the console's output.
-    pub console: &'a [u8],
-    /// The exit status that follows.
-    pub status: Status,
-}
-
-impl fmt::Display for Report<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { subject, crash, .. } = self;
-        let what = cause::Description { cause: &crash.cause, space: &subject.space };
-        writeln!(f, "the guest {} was ended: {what}", subject.name)?;
-        write_registers(f, &crash.registers)?;
-        self.write_backtrace(f)?;
-        self.write_console(f)?;
-        write!(f, "  exit status {}", self.status)
-    }
-}
-
-impl Report<'_> {
-    fn write_backtrace(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  backtrace:")?;
-        let image = self.subject.image();
-        let symbols = Symbols::new(&image);
-        let mut number = 0;
-        for repeated in self.frames.chunk_by(|a, b| a == b) {
-            let address = repeated[0];
-            // A return address belongs to the call before it, which may be on another line.
-            let is_exact = number == 0 && self.crash.cause.is_at_instruction();
-            let probe = if is_exact { address } else { address.saturating_sub(1) };
-            write!(f, "  {number:>4}: {address:#018x}")?;
-            symbols.write(f, probe)?;
-            if repeated.len() > 1 {
-                writeln!(f, "        ... {} times", repeated.len())?;
-            }
-            number += repeated.len();
-        }
-        Ok(())
-    }
-
-    fn write_console(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = String::from_utf8_lossy(self.console);
-        let lines: Vec<_> = text.lines().collect();
-        if lines.is_empty() {
-            return Ok(());
-        }
-        writeln!(f, "  last console output:")?;
-        let skipped = lines.len().saturating_sub(CONSOLE_LINES);
-        for line in lines.iter().skip(skipped) {
-            writeln!(f, "    | {}", Printable(line))?;
-        }
-        Ok(())
-    }
-}
-
-impl Cause {
-    /// Whether the guest's `rip` is the instruction at fault, rather than a return address.
-    fn is_at_instruction(&self) -> bool {
-        matches!(self, Self::Fault { .. } | Self::Hang)
-    }
-}
-
-fn write_registers(f: &mut fmt::Formatter<'_>, registers: &Registers) -> fmt::Result {
-    let r = registers;
-    let rows = [
-        [("rip", r.rip), ("rsp", r.rsp), ("rbp", r.rbp)],
-        [("rax", r.rax), ("rbx", r.rbx), ("rcx", r.rcx)],
-        [("rdx", r.rdx), ("rsi", r.rsi), ("rdi", r.rdi)],
-        [("r8", r.r8), ("r9", r.r9), ("r10", r.r10)],
-        [("r11", r.r11), ("r12", r.r12), ("r13", r.r13)],
-        [("r14", r.r14), ("r15", r.r15), ("rflags", r.rflags)],
-    ];
-    writeln!(f, "  registers:")?;
-    for row in rows {
-        write!(f, "   ")?;
-        for (name, value) in row {
-            write!(f, " {name:>6} {value:016x}")?;
-        }
-        writeln!(f)?;
-    }
-    Ok(())
 }

@@ -1,41 +1,25 @@
 //! Function, file and line of an address, from the image's symbols and line tables.
-use super::text::Printable;
 use addr2line::gimli::{EndianSlice, LittleEndian};
 use addr2line::{Context, demangle_auto};
 use object::{File, Object, ObjectSection, SymbolMap, SymbolMapName};
+use paravane_host::report::{Printable, Symbols};
 use std::borrow::Cow;
 use std::fmt;
 
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
 /// The symbols of an image; without some or all of them, less is said.
-pub(super) struct Symbols<'a> {
+pub(super) struct LineTables<'a> {
     lines: Option<Context<Reader<'a>>>,
     functions: Option<SymbolMap<SymbolMapName<'a>>>,
 }
 
-impl<'a> Symbols<'a> {
+impl<'a> LineTables<'a> {
     pub(super) fn new(image: &'a [u8]) -> Self {
         let file = File::parse(image).ok();
         let lines = file.as_ref().and_then(line_tables);
         let functions = file.map(|file| file.symbol_map());
         Self { lines, functions }
-    }
-
-    /// Writes what is at `address` to the end of the line, and the functions that it was inlined into on
-    /// lines of their own.
-    pub(super) fn write(&self, f: &mut fmt::Formatter<'_>, address: u64) -> fmt::Result {
-        if self.write_lines(f, address)? {
-            return Ok(());
-        }
-        let function = self.functions.as_ref().and_then(|map| map.containing(address));
-        match function {
-            Some(function) => {
-                let name = demangle_auto(Cow::Borrowed(function.name()), None);
-                writeln!(f, " {}", Printable(&name))
-            }
-            None => writeln!(f),
-        }
     }
 
     /// As [`Symbols::write`], from line tables; false if they know nothing.
@@ -59,6 +43,22 @@ impl<'a> Symbols<'a> {
     }
 }
 
+impl Symbols for LineTables<'_> {
+    fn write(&self, f: &mut fmt::Formatter<'_>, address: u64) -> fmt::Result {
+        if self.write_lines(f, address)? {
+            return Ok(());
+        }
+        let function = self.functions.as_ref().and_then(|map| map.containing(address));
+        match function {
+            Some(function) => {
+                let name = demangle_auto(Cow::Borrowed(function.name()), None);
+                writeln!(f, " {}", Printable(&name))
+            }
+            None => writeln!(f),
+        }
+    }
+}
+
 fn line_tables<'a>(file: &File<'a>) -> Option<Context<Reader<'a>>> {
     let section = |id: addr2line::gimli::SectionId| {
         let data = file.section_by_name(id.name()).and_then(|section| section.data().ok());
@@ -66,4 +66,35 @@ fn line_tables<'a>(file: &File<'a>) -> Option<Context<Reader<'a>>> {
     };
     let dwarf = addr2line::gimli::Dwarf::load(section).ok()?;
     Context::from_dwarf(dwarf).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the symbols say of an address.
+    struct At<'a>(LineTables<'a>, u64);
+
+    impl fmt::Display for At<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.write(f, self.1)
+        }
+    }
+
+    #[test]
+    fn addresses_have_file_and_line() {
+        let program = std::env::current_exe().unwrap();
+        let image = std::fs::read(program).unwrap();
+        let file = object::File::parse(image.as_slice()).unwrap();
+        let here = object::Object::symbol_map(&file);
+        let name = "addresses_have_file_and_line";
+        let function = here.symbols().iter().find(|s| s.name().contains(name)).unwrap();
+        let text = At(LineTables::new(&image), function.address()).to_string();
+        assert!(text.contains(name) && text.contains("report/symbols.rs:"), "{text}");
+    }
+
+    #[test]
+    fn garbage_has_no_symbols() {
+        assert_eq!(At(LineTables::new(b"garbage"), 1).to_string(), "\n");
+    }
 }

@@ -2,10 +2,10 @@
 use super::signals;
 use crate::backend::{Backend, ENDED};
 use crate::black_box::BlackBox;
+use crate::domain::Plan;
 use crate::domain::clock::Sample;
-use crate::domain::{Plan, backtrace};
-use crate::ending::{Cause, Ending, Registers};
 use crate::jail;
+use paravane_host::ending::{Cause, Ending, Registers};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -65,7 +65,7 @@ impl Child {
             Ending::Exit { .. } => Registers::default(),
             Ending::Crash(crash) => crash.registers,
         };
-        let frames = backtrace(domain.ram(), domain.space(), &registers);
+        let frames = domain.backtrace(&registers);
         self.black_box.record(&ending, frames.as_slice());
         Ok(())
     }

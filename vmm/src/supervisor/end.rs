@@ -1,10 +1,10 @@
 //! The end of a domain: what the operator is told, and the exit status.
 #![forbid(unsafe_code)]
 use super::Supervisor;
-use crate::cli::Status;
-use crate::ending::{Cause, Crash, Ending};
 use crate::notice::notice;
-use crate::report::{Report, Subject};
+use crate::report::Subject;
+use paravane_host::ending::{Cause, Crash, Ending};
+use paravane_host::status::Status;
 use rustix::process::{WaitOptions, WaitStatus, waitpid};
 
 impl Supervisor {
@@ -34,7 +34,7 @@ impl Supervisor {
             _ => Status::CRASHED,
         };
         let console = self.black_box.console();
-        notice(Report { subject, crash, frames, console: &console, status });
+        notice(subject.report(crash, frames, &console, status));
         status
     }
 

@@ -10,13 +10,13 @@ mod watchdog;
 
 use crate::backend::Backend;
 use crate::black_box::BlackBox;
-use crate::cli::Status;
 use crate::domain::Plan;
 use crate::domain::clock::Sample;
 use crate::jail;
 use crate::net::user::UserNetwork;
 use crate::notice::notice;
 use crate::report::Subject;
+use paravane_host::status::Status;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};

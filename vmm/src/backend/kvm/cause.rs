@@ -1,7 +1,7 @@
 //! What an exception says about the guest.
 use super::fault::Fault;
 use super::system;
-use crate::ending::Cause;
+use paravane_host::ending::Cause;
 
 const INVALID_OPCODE: u8 = 6;
 const GENERAL_PROTECTION: u8 = 13;

@@ -2,9 +2,9 @@
 use super::fault::Fault;
 use super::vcpu::{End, Vcpu};
 use super::{cause, system};
-use crate::access::Access;
 use crate::domain::Domain;
-use crate::ending::{Cause, Ending, Registers};
+use paravane_host::access::Access;
+use paravane_host::ending::{Cause, Ending, Registers};
 use vm_memory::{Bytes, GuestAddress};
 
 /// The ending of a guest that cannot go on.

@@ -20,9 +20,9 @@ mod vcpu;
 
 use super::{Backend, BackendError};
 use crate::domain::Domain;
-use crate::ending::{Cause, Ending, Registers};
 use crate::jail::Rule;
 use paravane_abi::layout::{HYPERCALL_PAGE, RAM_BASE, START_INFO};
+use paravane_host::ending::{Cause, Ending, Registers};
 use signals::Run;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};

@@ -3,10 +3,10 @@
 use super::ending;
 use super::vcpu::Vcpu;
 use crate::backend::{ENDED, WATCHDOG_SIGNAL};
-use crate::domain::{Domain, backtrace};
-use crate::ending::{Cause, Ending};
+use crate::domain::Domain;
 use libc::{c_int, c_void, siginfo_t};
 use paravane_abi::layout::ram_offset;
+use paravane_host::ending::{Cause, Ending};
 use std::io;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -70,7 +70,7 @@ extern "C" fn on_fault(signal: c_int, info: &siginfo_t, _context: *const c_void)
         // SAFETY: as above.
         let (domain, vcpu) = unsafe { (&*run.domain, &*run.vcpu) };
         let registers = ending::at_hypercall(vcpu, domain);
-        let frames = backtrace(domain.ram(), domain.space(), &registers);
+        let frames = domain.backtrace(&registers);
         let ending = Ending::crash(cause(signal, info, domain), registers);
         domain.black_box().record(&ending, frames.as_slice());
     }

@@ -4,7 +4,7 @@
 //! gate swaps them. What the host keeps across a guest's run lies in [`GATE`]; the code here reaches
 //! it by its address, since the FS base, and with it every thread-local, is the guest's until swapped.
 use super::handle_hypercall;
-use crate::ending::Registers;
+use paravane_host::ending::Registers;
 use std::arch::naked_asm;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};

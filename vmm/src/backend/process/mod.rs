@@ -8,12 +8,12 @@ mod signals;
 
 use super::{Backend, BackendError};
 use crate::domain::Domain;
-use crate::ending::{Cause, Ending, Registers};
 use crate::jail::Rule;
 use crate::width::to_usize;
 use gate::{GATE, GuestFrame, Reply};
 use paravane_abi::hypercall::{SLOT_SIZE, SLOTS_RESERVED};
 use paravane_abi::layout::{HYPERCALL_PAGE, PAGE_SIZE, RAM_BASE, START_INFO};
+use paravane_host::ending::{Cause, Ending, Registers};
 use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 use vm_memory::{Bytes, GuestAddress};
@@ -114,7 +114,7 @@ extern "C" fn handle_hypercall(call: u64, a: u64, b: u64, c: u64, frame: &GuestF
 
 /// The address that the hypercall of `frame` would return to; 0 if the guest's stack is no memory.
 fn return_address(domain: &Domain, frame: &GuestFrame) -> u64 {
-    let readable = domain.space().check(frame.rsp, 8, crate::access::Access::can_read);
+    let readable = domain.space().check(frame.rsp, 8, paravane_host::access::Access::can_read);
     let read = |offset| domain.ram().memory().read_obj(GuestAddress(offset)).ok();
     readable.and_then(read).unwrap_or(0)
 }

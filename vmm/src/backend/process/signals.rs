@@ -3,10 +3,9 @@
 use super::gate::{self, GATE};
 use super::{is_guest, return_address};
 use crate::backend::WATCHDOG_SIGNAL;
-use crate::domain::backtrace;
-use crate::ending::{Cause, Ending, Registers};
 use libc::{c_int, greg_t, siginfo_t, ucontext_t};
 use paravane_abi::layout::ram_offset;
+use paravane_host::ending::{Cause, Ending, Registers};
 use std::io;
 use std::sync::atomic::Ordering;
 
@@ -61,7 +60,7 @@ pub(super) extern "C" fn handle(signal: c_int, info: &siginfo_t, context: &ucont
         let interrupted = Interrupted::new(context);
         let registers = interrupted.guest_registers(domain);
         let cause = interrupted.cause(signal, info, domain.space().ram_size());
-        let frames = backtrace(domain.ram(), domain.space(), &registers);
+        let frames = domain.backtrace(&registers);
         let ending = Ending::crash(cause, registers);
         domain.black_box().record(&ending, frames.as_slice());
     }

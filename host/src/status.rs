@@ -1,5 +1,4 @@
-//! Exit statuses of `paravane`.
-use std::process::ExitCode;
+//! Exit statuses of a run, and of `paravane`.
 
 /// An exit status. Statuses 1 to 99 of `paravane run` are the guest's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +26,12 @@ impl Status {
     /// The operator did not wait for the guest to end.
     pub const INTERRUPTED: Self = Self(130);
 
+    /// The number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self.0
+    }
+
     /// The status of a guest that ended itself with `status`; `None` above [`Status::GUEST_MAX`].
     #[must_use]
     pub fn of_guest(status: u8) -> Option<Self> {
@@ -34,14 +39,8 @@ impl Status {
     }
 }
 
-impl std::fmt::Display for Status {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Display for Status {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> Self {
-        Self::from(status.0)
     }
 }

@@ -1,5 +1,5 @@
 //! How a domain ends.
-#![forbid(unsafe_code)]
+use alloc::string::String;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// How a domain ended.

@@ -1,9 +1,9 @@
 //! Text of the guest's, made harmless.
-use std::fmt::{self, Write};
+use core::fmt::{self, Write};
 
 /// Text without anything that a terminal would obey.
 #[derive(Debug)]
-pub(super) struct Printable<'a>(pub(super) &'a str);
+pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

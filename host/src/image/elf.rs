@@ -1,5 +1,7 @@
 //! ELF headers, read with every bound checked.
 use super::{ImageError, Source};
+use alloc::vec;
+use alloc::vec::Vec;
 use object::LittleEndian as LE;
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
 use object::pod::{self, Pod};

@@ -1,12 +1,12 @@
 //! Why an image is refused.
-use std::io;
+use super::source::ReadError;
 
 /// Why an image is refused, as a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The file cannot be read.
     #[error("the image cannot be read: {0}")]
-    Read(#[source] io::Error),
+    Read(#[source] ReadError),
     /// Larger than [`super::FILE_LEN_MAX`].
     #[error("the image file is longer than {} MiB", super::FILE_LEN_MAX >> 20)]
     FileTooLong,

@@ -1,11 +1,11 @@
 //! The start info page.
-#![forbid(unsafe_code)]
-use super::AddressSpace;
-use super::hypercall::fill_random;
-use crate::devices::Device;
-use paravane_abi::device::DEVICES_MAX;
+use crate::space::AddressSpace;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use paravane_abi::device::{DEVICES_MAX, Device};
 use paravane_abi::layout::{CONFIG, CONFIG_LEN_MAX, HYPERCALL_PAGE, RAM_BASE, TIME_PAGE};
-use paravane_abi::start_info::{COMMAND_LINE_LEN_MAX, MAGIC, StartInfo};
+use paravane_abi::start_info::{COMMAND_LINE_LEN_MAX, MAGIC, SEED_LEN, StartInfo};
 use zerocopy::FromZeros;
 
 /// What the operator hands to the guest does not fit.
@@ -25,13 +25,26 @@ pub enum StartInfoError {
     Devices,
 }
 
+/// What a guest is told besides where its memory is.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// The device table.
+    pub devices: &'a [Device],
+    /// The arguments.
+    pub arguments: &'a [String],
+    /// Bytes of configuration.
+    pub config_len: usize,
+    /// Device address of RAM offset 0.
+    pub dma_offset: u64,
+    /// Fresh random bytes.
+    pub seed: [u8; SEED_LEN],
+}
+
 /// Builds the start info of a domain.
-pub(super) fn build(
-    space: &AddressSpace,
-    devices: &[Box<dyn Device>],
-    arguments: &[String],
-    config_len: usize,
-) -> Result<Box<StartInfo>, StartInfoError> {
+///
+/// # Errors
+/// What the guest is to be told does not fit.
+pub fn build(space: &AddressSpace, told: &Told<'_>) -> Result<Box<StartInfo>, StartInfoError> {
     let mut info = Box::new(StartInfo::new_zeroed());
     info.magic = MAGIC;
     info.abi_version = paravane_abi::ABI_VERSION;
@@ -45,13 +58,14 @@ pub(super) fn build(
     info.hypercall_page = HYPERCALL_PAGE;
     info.time_page = TIME_PAGE;
     info.config = CONFIG;
-    info.config_len = u32::try_from(config_len)
+    info.config_len = u32::try_from(told.config_len)
         .ok()
         .filter(|&len| u64::from(len) <= CONFIG_LEN_MAX)
         .ok_or(StartInfoError::Config)?;
-    fill_arguments(&mut info, arguments)?;
-    fill_devices(&mut info, devices)?;
-    fill_random(&mut info.seed);
+    info.dma_offset = told.dma_offset;
+    info.seed = told.seed;
+    fill_arguments(&mut info, told.arguments)?;
+    fill_devices(&mut info, told.devices)?;
     Ok(info)
 }
 
@@ -70,11 +84,9 @@ fn fill_arguments(info: &mut StartInfo, arguments: &[String]) -> Result<(), Star
     Ok(())
 }
 
-fn fill_devices(info: &mut StartInfo, devices: &[Box<dyn Device>]) -> Result<(), StartInfoError> {
+fn fill_devices(info: &mut StartInfo, devices: &[Device]) -> Result<(), StartInfoError> {
     let table = info.devices.get_mut(..devices.len()).ok_or(StartInfoError::Devices)?;
-    for (entry, device) in table.iter_mut().zip(devices) {
-        *entry = device.entry();
-    }
+    table.copy_from_slice(devices);
     info.device_count = u32::try_from(devices.len()).unwrap_or(0);
     Ok(())
 }

@@ -1,12 +1,10 @@
 //! The guest's call stack, by frame pointers.
-#![forbid(unsafe_code)]
-use super::AddressSpace;
 use crate::access::Access;
-use crate::black_box::FRAMES_MAX;
 use crate::ending::Registers;
-use crate::memory::GuestRam;
-use paravane_abi::layout::RAM_BASE;
-use vm_memory::{Bytes, GuestAddress};
+use crate::space::AddressSpace;
+
+/// Most addresses of a call stack that are looked at.
+pub const FRAMES_MAX: usize = 64;
 
 /// Addresses of a call stack, innermost first. Lives on the stack: a fault handler can use it.
 #[derive(Debug)]
@@ -31,21 +29,26 @@ impl Frames {
 }
 
 /// Walks the call stack of a guest in state `registers`: the instruction pointer, then the return
-/// address of every frame, as long as frame pointers lie in readable RAM and rise.
-#[must_use]
-pub fn backtrace(ram: &GuestRam, space: &AddressSpace, registers: &Registers) -> Frames {
+/// address of every frame, as long as frame pointers lie in readable RAM and rise. `load` reads the eight
+/// bytes at a RAM offset.
+pub fn backtrace(
+    space: &AddressSpace,
+    registers: &Registers,
+    load: impl Fn(u64) -> Option<u64>,
+) -> Frames {
+    let read = |address| load(space.check(address, 8, Access::can_read)?);
     let mut frames = Frames { addresses: [0; FRAMES_MAX], count: 0 };
     frames.push(registers.rip);
     if !space.access(registers.rip).can_execute() {
         // A call through a bad pointer: the caller's address is on top of the stack.
-        if let Some(caller) = read_u64(ram, space, registers.rsp) {
+        if let Some(caller) = read(registers.rsp) {
             frames.push(caller);
         }
     }
     let mut frame = registers.rbp;
     while frames.count < FRAMES_MAX {
-        let saved = read_u64(ram, space, frame);
-        let caller = frame.checked_add(8).and_then(|at| read_u64(ram, space, at));
+        let saved = read(frame);
+        let caller = frame.checked_add(8).and_then(read);
         let (Some(saved), Some(caller)) = (saved, caller) else { break };
         if caller == 0 {
             break;
@@ -57,9 +60,4 @@ pub fn backtrace(ram: &GuestRam, space: &AddressSpace, registers: &Registers) ->
         frame = saved;
     }
     frames
-}
-
-fn read_u64(ram: &GuestRam, space: &AddressSpace, address: u64) -> Option<u64> {
-    space.check(address, 8, Access::can_read)?;
-    ram.memory().read_obj(GuestAddress(address - RAM_BASE)).ok()
 }

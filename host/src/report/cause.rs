@@ -1,10 +1,9 @@
 //! What happened, as a clause.
 use super::text::Printable;
-use crate::domain::AddressSpace;
-use crate::domain::space::Role;
 use crate::ending::Cause;
+use crate::space::{AddressSpace, Role};
+use core::fmt;
 use paravane_abi::layout::{CONFIG, CONFIG_LEN_MAX, PAGE_SIZE, START_INFO, ram_offset};
-use std::fmt;
 
 /// Page fault (Intel SDM, 6.15), and the bits of its error code (4.7).
 const PAGE_FAULT: u8 = 14;

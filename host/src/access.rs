@@ -1,5 +1,4 @@
 //! What a guest may do with a page.
-#![forbid(unsafe_code)]
 use object::elf::{PF_W, PF_X, ProgramFlags};
 
 /// What a guest may do with a page. Writable and executable at once does not exist.

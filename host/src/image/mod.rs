@@ -1,8 +1,7 @@
 //! Images: from an ELF file to a checked description of what to load where.
 //!
 //! Parsed, not validated: an [`Image`] exists only if every rule of the contract's image format holds,
-//! and the rest of the VMM works from the [`Image`], never from the file's headers again.
-#![forbid(unsafe_code)]
+//! and the rest of a host works from the [`Image`], never from the file's headers again.
 mod elf;
 mod error;
 mod note;
@@ -11,14 +10,15 @@ mod source;
 pub(crate) mod tests;
 
 use crate::access::Access;
+use alloc::vec::Vec;
+use core::ops::Range;
 use object::LittleEndian as LE;
 use object::elf::{PT_DYNAMIC, PT_INTERP, PT_LOAD, PT_NOTE, PT_TLS, ProgramHeader64};
 use paravane_abi::layout::{IMAGE_BASE, PAGE_SIZE, RAM_BASE, RAM_SIZE_MAX};
 use paravane_abi::manifest::Manifest;
-use std::ops::Range;
 
 pub use error::ImageError;
-pub use source::Source;
+pub use source::{ReadError, Source};
 
 /// Largest image file, bytes.
 pub const FILE_LEN_MAX: u64 = 256 << 20;

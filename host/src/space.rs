@@ -1,10 +1,10 @@
-//! The address space of a domain: which page the guest may use how. Both backends build from this,
-//! the process backend with mprotect(2), the KVM backend with page tables.
-#![forbid(unsafe_code)]
+//! The address space of a domain: which page the guest may use how. Every host builds from
+//! this, with mprotect(2) or with page tables.
 use crate::access::Access;
 use crate::image::Image;
+use alloc::vec::Vec;
+use core::ops::Range;
 use paravane_abi::layout::{PAGE_SIZE, RAM_BASE, ram_offset};
-use std::ops::Range;
 
 /// A run of pages with one access. Addresses are virtual.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct AddressSpace {
 
 /// The image does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the image needs at least {} MiB of memory, not {} MiB: use --memory", needed >> 20, given >> 20)]
+#[error("the image needs at least {} MiB of memory, not {} MiB", needed >> 20, given >> 20)]
 pub struct TooSmall {
     /// RAM that the image needs, bytes, rounded up to the granularity of RAM sizes.
     pub needed: u64,
