@@ -7,6 +7,7 @@ extern crate alloc;
 
 pub mod access;
 pub mod backtrace;
+pub mod bundle;
 pub mod devices;
 pub mod ending;
 pub mod image;
