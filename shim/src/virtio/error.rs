@@ -78,7 +78,7 @@ pub enum Fault {
     #[error("changes its configuration without end")]
     Unsettled,
     /// `FEATURES_OK` did not stay set.
-    #[error("refuses to work with the features {0:#x}, which it offered")]
+    #[error("does not work with only the features {0:#x} of those that it offers")]
     Features(u64),
     /// No message could be assigned to a queue.
     #[error("has no message for the interrupts of its virtqueue {0}")]

@@ -5,12 +5,12 @@ use paravane_abi::device::QueueSetup;
 
 /// Bits of the device status (virtio 1.2, 2.1).
 pub(super) mod status {
-    pub(in super::super) const ACKNOWLEDGE: u8 = 1;
-    pub(in super::super) const DRIVER: u8 = 2;
-    pub(in super::super) const DRIVER_OK: u8 = 4;
-    pub(in super::super) const FEATURES_OK: u8 = 8;
-    pub(in super::super) const DEVICE_NEEDS_RESET: u8 = 0x40;
-    pub(in super::super) const FAILED: u8 = 0x80;
+    pub(in crate::virtio) const ACKNOWLEDGE: u8 = 1;
+    pub(in crate::virtio) const DRIVER: u8 = 2;
+    pub(in crate::virtio) const DRIVER_OK: u8 = 4;
+    pub(in crate::virtio) const FEATURES_OK: u8 = 8;
+    pub(in crate::virtio) const DEVICE_NEEDS_RESET: u8 = 0x40;
+    pub(in crate::virtio) const FAILED: u8 = 0x80;
 }
 
 /// Most bytes of a configuration that are looked at: network and block devices need less.

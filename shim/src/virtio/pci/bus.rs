@@ -10,7 +10,7 @@ const HEADER_MULTIFUNCTION: u32 = 0x80;
 
 /// All functions but bridges: those of bus 0, then those behind its bridges in their order. Each bus is
 /// visited once, whatever the bridges say.
-pub(in super::super) fn functions(configuration: &mut dyn Configuration) -> Vec<Address> {
+pub(in crate::virtio) fn functions(configuration: &mut dyn Configuration) -> Vec<Address> {
     let mut walk = Walk { configuration, buses: vec![0], functions: Vec::new() };
     let mut visited = 0;
     while let Some(&bus) = walk.buses.get(visited) {

@@ -56,7 +56,7 @@ fn a_pci_device_gets_queues_features_and_a_message() {
     device.attach(&attach(&device, feature::NET_CSUM)).unwrap();
     let function = function.lock().unwrap();
     assert_eq!(function.message, [0xfee0_1000, 0, 0x31, 0]);
-    assert!(function.messages_enabled() && function.is_bus_master());
+    assert!(function.messages_enabled() && function.is_enabled());
     let core = function.core.as_ref().unwrap().lock().unwrap();
     assert_eq!(core.status, 0xf);
     assert_eq!(core.accepted, feature::VERSION_1 | feature::NET_CSUM | FEATURE_MAC | FEATURE_MTU);
@@ -124,8 +124,11 @@ fn a_device_that_gave_up_says_so() {
     let mmio = machine.add_mmio(Core::block());
     let function = machine.bus.add((0, 2, 0), Function::virtio(Core::block(), MEMORY));
     let pci = function.lock().unwrap().core.clone().unwrap();
-    let devices = machine.discover().unwrap();
-    assert!(devices.iter().all(|device| !device.needs_reset()));
+    let mut devices = machine.discover().unwrap();
+    for device in &mut devices {
+        device.attach(&attach(device, 0)).unwrap();
+        assert!(!device.needs_reset());
+    }
     for core in [mmio, pci] {
         core.lock().unwrap().status |= 0x40;
     }
@@ -155,7 +158,7 @@ fn devices_that_refuse_are_given_up() {
     };
     assert_eq!(
         refusals(&Core { refuses_features: true, ..Core::block() }),
-        expect("refuses to work with the features 0x100000004, which it offered")
+        expect("does not work with only the features 0x100000004 of those that it offers")
     );
     assert_eq!(
         refusals(&Core { keeps_queues: true, ..Core::net() }),

@@ -1,7 +1,7 @@
 //! What is found, in which order, and with which sentence the rest is refused.
-use super::model::{Core, Function, Machine, Structure};
+use super::model::{Core, FEATURE_MTU, FEATURE_SEG_MAX, Function, Machine, Structure};
 use crate::virtio::{DiscoverError, Interrupt, discover};
-use paravane_abi::device::DeviceKind;
+use paravane_abi::device::{DeviceKind, feature};
 use std::string::ToString;
 use std::vec::Vec;
 
@@ -197,10 +197,33 @@ fn structures_outside_their_memory_are_refused() {
 }
 
 #[test]
-fn short_structures_are_refused() {
+fn short_common_registers_are_refused() {
     assert_eq!(refusal_of(Structure::Common, 0, 55), "has only 55 bytes of common registers");
-    assert_eq!(
-        refusal_of(Structure::Device, 0x2000, 39),
-        "has only 39 bytes of configuration registers"
-    );
+}
+
+#[test]
+fn a_configuration_needs_to_have_what_is_read_and_no_more() {
+    let check = |core: &Core, features, len: u32| {
+        let found = |len| {
+            let core = core.clone().with_features(feature::VERSION_1 | features);
+            let mut function = Function::virtio_bare(core);
+            function.add_bar(4, MEMORY, 0x4000);
+            function.add(Structure::Common, 4, 0, 56);
+            function.add(Structure::Device, 4, 0x2000, len);
+            function.add(Structure::Notify, 4, 0x3000, 0x1000);
+            function.add_messages(4, 0x1000);
+            let mut machine = Machine::default();
+            machine.bus.add((0, 5, 0), function);
+            machine.discover().map(|found| found.len())
+        };
+        assert_eq!(found(len), Ok(1), "{features:#x}");
+        let refusal = found(len - 1).unwrap_err().to_string();
+        let expect = std::format!("has only {} bytes of configuration registers", len - 1);
+        assert!(refusal.ends_with(&expect), "{refusal}");
+    };
+    check(&Core::net(), 0, 6);
+    check(&Core::net(), FEATURE_MTU, 12);
+    check(&Core::block(), 0, 8);
+    check(&Core::block(), FEATURE_SEG_MAX, 16);
+    check(&Core::block(), FEATURE_SEG_MAX | feature::BLK_DISCARD, 40);
 }

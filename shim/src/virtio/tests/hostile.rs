@@ -42,7 +42,7 @@ impl Registers for Noise {
     fn write_u32(&self, _: u64, _: u32) {}
 }
 
-/// The same function in every slot, or noise.
+/// Configuration spaces that answer noise, in every slot of every bus.
 struct AnySpace(Noise);
 
 impl Configuration for AnySpace {

@@ -1,5 +1,6 @@
 //! Buses, capabilities and base address registers as machines have them, and as they should not.
 use super::model::{Core, Function, Machine, Structure};
+use crate::virtio::pci::functions;
 use std::string::ToString;
 use std::vec::Vec;
 
@@ -50,6 +51,20 @@ fn functions_count_if_the_device_has_several() {
     assert_eq!(places(&machine), expect);
 }
 
+#[test]
+fn functions_are_all_that_is_there_but_bridges() {
+    let mut machine = Machine::default();
+    machine.bus.add((0, 0, 0), Function::plain(0x8086, 0x29c0));
+    machine.bus.add((0, 1, 0), Function::bridge(7).multifunction());
+    machine.bus.add((0, 1, 2), Function::bridge(8));
+    machine.bus.add((7, 3, 0), Function::plain(0x1af4, 0xffff).multifunction());
+    machine.bus.add((7, 3, 5), Function::plain(0x1234, 1));
+    machine.bus.add((8, 31, 0), virtio(0));
+    let found = functions(&mut machine.bus);
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["00:00.0", "07:03.0", "07:03.5", "08:1f.0"]);
+}
+
 /// What is found of a device whose capabilities and memory were made by `change`.
 fn found(change: impl FnOnce(&mut Function)) -> Result<usize, String> {
     let mut function = Function::virtio_bare(Core::block());
@@ -68,9 +83,14 @@ fn add_all(function: &mut Function, bar: u8) {
 
 #[test]
 fn memory_may_be_anywhere_and_of_either_size() {
-    for (bar, memory) in [(0, 0x80_0000_0000), (2, 0xffff_ffff_0000_0000), (4, MEMORY)] {
+    for (bar, memory, len) in [
+        (0, 0x80_0000_0000, 0x4000),
+        (2, 0xffff_ffff_0000_0000, 0x10000),
+        (4, MEMORY, 0x4000),
+        (4, 0x80_0000_0000, 0x2_0000_0000),
+    ] {
         let change = |function: &mut Function| {
-            function.add_bar(bar, memory, 0x4000);
+            function.add_bar(bar, memory, len);
             add_all(function, bar);
         };
         assert_eq!(found(change), Ok(1), "at {memory:#x}");
@@ -152,7 +172,7 @@ fn a_list_that_leads_into_the_header_or_is_not_there_is_empty() {
     for change in [
         (|function| function.set_byte(0x34, 0x3c)) as fn(&mut Function),
         |function| function.set_byte(0x34, 0),
-        |function| function.set_byte(6, 0),
+        |function| function.set_byte(6, 0xef),
         |function| function.set_byte(0x41, 0),
     ] {
         let refusal = complete(change).unwrap_err();

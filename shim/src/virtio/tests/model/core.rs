@@ -3,9 +3,9 @@ use paravane_abi::device::feature;
 use std::vec;
 use std::vec::Vec;
 
-pub(in super::super) const FEATURE_MTU: u64 = 1 << 3;
-pub(in super::super) const FEATURE_MAC: u64 = 1 << 5;
-pub(in super::super) const FEATURE_SEG_MAX: u64 = 1 << 2;
+pub(crate) const FEATURE_MTU: u64 = 1 << 3;
+pub(crate) const FEATURE_MAC: u64 = 1 << 5;
+pub(crate) const FEATURE_SEG_MAX: u64 = 1 << 2;
 
 const ACKNOWLEDGE: u8 = 1;
 const DRIVER: u8 = 2;
@@ -17,49 +17,49 @@ const NO_VECTOR: u16 = 0xffff;
 
 /// A virtqueue as its driver set it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) struct Queue {
-    pub(in super::super) size: u16,
+pub(crate) struct Queue {
+    pub(crate) size: u16,
     /// Descriptors, driver area, device area.
-    pub(in super::super) addresses: [u64; 3],
-    pub(in super::super) is_ready: bool,
-    pub(in super::super) vector: u16,
+    pub(crate) addresses: [u64; 3],
+    pub(crate) is_ready: bool,
+    pub(crate) vector: u16,
 }
 
 const UNUSED: Queue = Queue { size: 0, addresses: [0; 3], is_ready: false, vector: NO_VECTOR };
 
 /// A device.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Core {
-    pub(in super::super) id: u32,
-    pub(in super::super) offered: u64,
-    pub(in super::super) config: Vec<u8>,
-    pub(in super::super) queue_sizes_max: Vec<u16>,
+pub(crate) struct Core {
+    pub(crate) id: u32,
+    pub(crate) offered: u64,
+    pub(crate) config: Vec<u8>,
+    pub(crate) queue_sizes_max: Vec<u16>,
 
     /// First register of the MMIO transport.
-    pub(in super::super) magic: u32,
+    pub(crate) magic: u32,
     /// Version of the MMIO transport.
-    pub(in super::super) version: u32,
+    pub(crate) version: u32,
     /// Fault: a reset is never done.
-    pub(in super::super) never_resets: bool,
+    pub(crate) never_resets: bool,
     /// Fault: `FEATURES_OK` is not kept.
-    pub(in super::super) refuses_features: bool,
+    pub(crate) refuses_features: bool,
     /// Fault: the queues do not become unused by a reset.
-    pub(in super::super) keeps_queues: bool,
+    pub(crate) keeps_queues: bool,
     /// Configurations that replace the present one, each after one access to it.
-    pub(in super::super) config_next: Vec<Vec<u8>>,
+    pub(crate) config_next: Vec<Vec<u8>>,
     /// Fault: every access to the configuration changes it.
-    pub(in super::super) config_churns: bool,
+    pub(crate) config_churns: bool,
 
-    pub(in super::super) status: u8,
-    pub(in super::super) accepted: u64,
-    pub(in super::super) queues: Vec<Queue>,
-    pub(in super::super) notified: Vec<u16>,
-    pub(in super::super) interrupt_status: u32,
-    pub(in super::super) generation: u32,
-    pub(in super::super) device_half: u32,
-    pub(in super::super) driver_half: u32,
-    pub(in super::super) queue: u16,
-    pub(in super::super) config_vector: u16,
+    pub(crate) status: u8,
+    pub(crate) accepted: u64,
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) notified: Vec<u16>,
+    pub(crate) interrupt_status: u32,
+    pub(crate) generation: u32,
+    pub(crate) device_half: u32,
+    pub(crate) driver_half: u32,
+    pub(crate) queue: u16,
+    pub(crate) config_vector: u16,
 }
 
 impl Core {
@@ -91,7 +91,7 @@ impl Core {
     }
 
     /// A network device with everything, among it features that the contract does not know.
-    pub(in super::super) fn net() -> Self {
+    pub(crate) fn net() -> Self {
         let mut config = vec![0x52, 0x54, 0, 0x12, 0x34, 0x56, 1, 0, 1, 0];
         config.extend(9000_u16.to_le_bytes());
         let unknown = 1 << 16 | 1 << 17 | 1 << 28 | 1 << 34;
@@ -101,7 +101,7 @@ impl Core {
     }
 
     /// A block device with everything, among it features that the contract does not know.
-    pub(in super::super) fn block() -> Self {
+    pub(crate) fn block() -> Self {
         let mut config = vec![0; 60];
         config[..8].copy_from_slice(&0x1_0000_0002_u64.to_le_bytes());
         config[12..16].copy_from_slice(&254_u32.to_le_bytes());
@@ -112,7 +112,7 @@ impl Core {
         Self::new(2, offered, &[256, 256], config)
     }
 
-    pub(in super::super) fn with_features(mut self, offered: u64) -> Self {
+    pub(crate) fn with_features(mut self, offered: u64) -> Self {
         self.offered = offered;
         self
     }

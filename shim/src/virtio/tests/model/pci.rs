@@ -7,6 +7,8 @@ use std::vec::Vec;
 
 const COMMAND_MEMORY: u32 = 2;
 const COMMAND_MASTER: u32 = 4;
+const COMMAND_FIRMWARE: u32 = 0x107;
+const STATUS_ERROR: u32 = 0x8000_0000;
 const MSI_X: u8 = 0x11;
 const NOTIFY_MULTIPLIER: u64 = 4;
 /// Messages in the MSI-X table.
@@ -14,7 +16,7 @@ const MESSAGES: u16 = 3;
 
 /// What lies in the memory of a virtio function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Structure {
+pub(crate) enum Structure {
     Common,
     Notify,
     Isr,
@@ -33,22 +35,22 @@ struct Placed {
 
 /// One function.
 #[derive(Debug)]
-pub(in super::super) struct Function {
+pub(crate) struct Function {
     space: [u32; 64],
     /// Bits that the driver can change.
     writable: [u32; 64],
     placed: Vec<Placed>,
     capabilities_end: u8,
-    pub(in super::super) core: Option<Shared<Core>>,
+    pub(crate) core: Option<Shared<Core>>,
     /// Address, address, data and control of message 0.
-    pub(in super::super) message: [u32; 4],
+    pub(crate) message: [u32; 4],
     /// Fault: no queue gets a vector.
-    pub(in super::super) refuses_vectors: bool,
+    pub(crate) refuses_vectors: bool,
 }
 
 impl Function {
     /// A function without capabilities.
-    pub(in super::super) fn plain(vendor: u16, device: u16) -> Self {
+    pub(crate) fn plain(vendor: u16, device: u16) -> Self {
         let mut function = Self {
             space: [0; 64],
             writable: [0; 64],
@@ -59,20 +61,24 @@ impl Function {
             refuses_vectors: false,
         };
         function.space[0] = u32::from(device) << 16 | u32::from(vendor);
-        function.writable[1] = 0x7;
+        // As firmware may leave it, with an error in the status register.
+        function.space[1] = COMMAND_FIRMWARE | STATUS_ERROR;
+        function.writable[1] = 0xffff;
+        // Built-in self test: "capable".
+        function.space[3] = 0x8000_0000;
         function
     }
 
     /// A bridge to another bus.
-    pub(in super::super) fn bridge(secondary: u8) -> Self {
+    pub(crate) fn bridge(secondary: u8) -> Self {
         let mut function = Self::plain(0x1b36, 0xc);
-        function.space[3] = 1 << 16;
+        function.space[3] |= 1 << 16;
         function.space[6] = u32::from(secondary) << 8;
         function
     }
 
     /// A virtio device as QEMU has it: registers in BAR 4, of 64 bits, messages in BAR 1, of 32.
-    pub(in super::super) fn virtio(core: Core, memory: u64) -> Self {
+    pub(crate) fn virtio(core: Core, memory: u64) -> Self {
         let mut function = Self::virtio_bare(core);
         function.add_bar(1, memory, 0x1000);
         function.add_bar(4, memory + 0x4000, 0x4000);
@@ -85,27 +91,27 @@ impl Function {
     }
 
     /// A virtio device without registers.
-    pub(in super::super) fn virtio_bare(core: Core) -> Self {
+    pub(crate) fn virtio_bare(core: Core) -> Self {
         let mut function = Self::plain(0x1af4, 0x1040 + u16::try_from(core.id).unwrap());
         function.core = Some(shared(core));
         function
     }
 
     /// The device under its transitional ID, which says nothing: the subsystem does.
-    pub(in super::super) fn transitional(mut self) -> Self {
+    pub(crate) fn transitional(mut self) -> Self {
         let id = self.core.as_ref().unwrap().lock().unwrap().id;
         self.space[0] = 0x1000_1af4;
         self.space[0xb] = id << 16 | 0x1af4;
         self
     }
 
-    pub(in super::super) fn multifunction(mut self) -> Self {
+    pub(crate) fn multifunction(mut self) -> Self {
         self.space[3] |= 0x80 << 16;
         self
     }
 
     /// A base address register, of 64 bits for even numbers. `memory` 0 is not assigned.
-    pub(in super::super) fn add_bar(&mut self, bar: u8, memory: u64, len: u64) {
+    pub(crate) fn add_bar(&mut self, bar: u8, memory: u64, len: u64) {
         let index = 4 + usize::from(bar);
         let mask = !(len - 1);
         self.space[index] = (memory & 0xffff_ffff) as u32;
@@ -118,12 +124,12 @@ impl Function {
     }
 
     /// A base address register for I/O ports.
-    pub(in super::super) fn add_io_bar(&mut self, bar: u8) {
+    pub(crate) fn add_io_bar(&mut self, bar: u8) {
         self.space[4 + usize::from(bar)] = 0xc001;
     }
 
     /// Appends a capability to the list; `words` begins with its ID. Gives its offset.
-    pub(in super::super) fn add_capability(&mut self, words: &[u32]) -> u8 {
+    pub(crate) fn add_capability(&mut self, words: &[u32]) -> u8 {
         let previous = self.capabilities_end;
         let offset = if previous == 0x34 { 0x40 } else { previous + 20 };
         self.set_byte(if previous == 0x34 { 0x34 } else { previous + 1 }, offset);
@@ -135,7 +141,7 @@ impl Function {
     }
 
     /// Adds a structure of virtio.
-    pub(in super::super) fn add(&mut self, structure: Structure, bar: u8, offset: u32, len: u32) {
+    pub(crate) fn add(&mut self, structure: Structure, bar: u8, offset: u32, len: u32) {
         let kind = structure as u32 + 1;
         self.add_capability(&[kind << 24 | 20 << 16 | 9, u32::from(bar), offset, len, 4]);
         if bar < 6 {
@@ -144,7 +150,7 @@ impl Function {
     }
 
     /// Adds MSI-X.
-    pub(in super::super) fn add_messages(&mut self, bar: u8, offset: u32) {
+    pub(crate) fn add_messages(&mut self, bar: u8, offset: u32) {
         let control = u32::from(MESSAGES - 1) << 16 | u32::from(MSI_X);
         let at = self.add_capability(&[control, offset | u32::from(bar), offset | u32::from(bar)]);
         self.writable[usize::from(at / 4)] = 0xc000_0000;
@@ -152,7 +158,7 @@ impl Function {
     }
 
     /// Changes a byte of the configuration space, as a hostile machine might.
-    pub(in super::super) fn set_byte(&mut self, offset: u8, value: u8) {
+    pub(crate) fn set_byte(&mut self, offset: u8, value: u8) {
         let word = &mut self.space[usize::from(offset / 4)];
         let mut bytes = word.to_le_bytes();
         bytes[usize::from(offset % 4)] = value;
@@ -163,17 +169,18 @@ impl Function {
         self.space[1] & bit != 0
     }
 
-    pub(in super::super) fn messages_enabled(&self) -> bool {
+    pub(crate) fn messages_enabled(&self) -> bool {
         let found = (0x10..0x40).find(|index| self.space[*index] & 0xff == u32::from(MSI_X));
         found.is_some_and(|index| self.space[index] >> 30 == 0b10)
     }
 
-    pub(in super::super) fn is_bus_master(&self) -> bool {
-        self.command(COMMAND_MASTER)
+    /// The command register has what firmware set, and so what a device needs.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.space[1] & 0xffff == COMMAND_FIRMWARE
     }
 
     /// Address and length of a base address register that decodes memory.
-    pub(in super::super) fn memory(&self, bar: u8) -> (u64, u64) {
+    pub(crate) fn memory(&self, bar: u8) -> (u64, u64) {
         let index = 4 + usize::from(bar);
         let has_high = self.space[index] & 0b110 == 0b100;
         let join = |words: &[u32; 64], none: u32| {
@@ -188,6 +195,9 @@ impl Function {
         if (4..10).contains(&index) {
             assert!(!self.command(COMMAND_MEMORY), "memory is moved while it is decoded");
         }
+        if index == 1 {
+            assert_eq!(value >> 16, 0, "the status register is cleared");
+        }
         let writable = self.writable[index];
         self.space[index] = self.space[index] & !writable | value & writable;
     }
@@ -199,13 +209,13 @@ impl Function {
 
 /// All buses of a machine.
 #[derive(Clone, Default)]
-pub(in super::super) struct Bus {
+pub(crate) struct Bus {
     functions: HashMap<Address, Shared<Function>>,
 }
 
 impl Bus {
     /// Adds a function. Gives a handle on it.
-    pub(in super::super) fn add(
+    pub(crate) fn add(
         &mut self,
         (bus, device, function): (u8, u8, u8),
         what: Function,
@@ -306,7 +316,7 @@ impl Registers for PciWindow {
         assert_eq!(self.at(offset, 1), (Structure::Common, 20));
         let function = self.function.lock().unwrap();
         if value & 4 != 0 {
-            assert!(function.is_bus_master() && function.messages_enabled());
+            assert!(function.command(COMMAND_MASTER) && function.messages_enabled());
             assert_eq!(function.core().config_vector, 0xffff, "changes of configuration interrupt");
         }
         function.core().set_status(value);
