@@ -99,3 +99,31 @@ impl Ending {
         Self::Crash(Crash { cause, registers })
     }
 }
+
+/// Vectors of exceptions (Intel SDM, 6.15).
+const INVALID_OPCODE: u8 = 6;
+const GENERAL_PROTECTION: u8 = 13;
+const PAGE_FAULT: u8 = 14;
+
+/// `syscall`, `sysenter`, `int $0x80`.
+const SYSTEM_CALLS: [[u8; 2]; 3] = [[0x0f, 0x05], [0x0f, 0x34], [0xcd, 0x80]];
+
+impl Cause {
+    /// What an exception of the processor's says: a fault, or a system call instruction where there is none.
+    /// `code` are the bytes at the fault, `cr2` the processor's register.
+    #[must_use]
+    pub fn of_exception(
+        vector: u8,
+        error_code: u64,
+        code: Option<[u8; 2]>,
+        registers: &Registers,
+        cr2: u64,
+    ) -> Self {
+        let may_be_call = [INVALID_OPCODE, GENERAL_PROTECTION].contains(&vector);
+        if may_be_call && code.is_some_and(|code| SYSTEM_CALLS.contains(&code)) {
+            return Self::DirectSystemCall { number: registers.rax };
+        }
+        let address = if vector == PAGE_FAULT { cr2 } else { 0 };
+        Self::Fault { vector, error_code, address }
+    }
+}

@@ -4,4 +4,12 @@
 
 extern crate alloc;
 
+mod calendar;
+pub mod domain;
+pub mod layout;
+pub mod machine;
+pub mod pvh;
+mod start;
 pub mod virtio;
+
+pub use start::{fail, start};

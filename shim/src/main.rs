@@ -1,13 +1,17 @@
-//! The shim's program: what needs privilege level 0.
+//! The shim's program: the entry point, and what a program without an operating system has to bring along.
 #![no_std]
 #![no_main]
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
+mod boot;
+mod heap;
+mod mem;
 
-#[unsafe(no_mangle)]
-extern "C" fn _start() -> ! {
-    loop {}
+use core::panic::PanicInfo;
+
+#[global_allocator]
+static HEAP: heap::Heap = heap::Heap::new();
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    paravane_shim::fail(format_args!("{info}"))
 }

@@ -1,6 +1,7 @@
 //! Crash reports: what happened to a guest, for the people who run and write it. The same text on
 //! every backend.
 mod cause;
+mod functions;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -12,6 +13,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+pub use functions::FunctionNames;
 pub use text::Printable;
 
 /// Most lines of console output in a report.

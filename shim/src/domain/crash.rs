@@ -1,0 +1,37 @@
+//! The end of a guest that cannot go on: the report that the VMM gives, on the serial line.
+use super::Domain;
+use crate::machine::power;
+use crate::start::say;
+use paravane_host::backtrace::backtrace;
+use paravane_host::ending::{Cause, Crash, Registers};
+use paravane_host::report::{FunctionNames, Report};
+use paravane_host::status::Status;
+
+impl Domain {
+    /// Reports what happened and switches the machine off. What the guest wrote to the console is on the
+    /// line already.
+    pub(super) fn crash(&self, cause: Cause, registers: Registers) -> ! {
+        let load = |offset| {
+            let mut bytes = [0; 8];
+            self.ram.read(offset, &mut bytes).then(|| u64::from_le_bytes(bytes))
+        };
+        let frames = backtrace(&self.space, &registers, load);
+        let status = match cause {
+            Cause::Hang => Status::HUNG,
+            Cause::Host { .. } => Status::INTERNAL,
+            _ => Status::CRASHED,
+        };
+        let report = Report {
+            name: &self.name,
+            space: &self.space,
+            symbols: &FunctionNames::new(self.image),
+            crash: &Crash { cause, registers },
+            frames: frames.as_slice(),
+            console: &[],
+            status,
+        };
+        say(format_args!("{report}"));
+        say(format_args!("exit status {status}"));
+        power::off(status.code())
+    }
+}
