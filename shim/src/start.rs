@@ -49,6 +49,8 @@ enum StartError {
     Image(#[from] ImageError),
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    #[error("the bundle does not fit into the machine's RAM ({have} of {need} bytes): give it more (QEMU: -m)")]
+    NoRoom { have: u64, need: u64 },
     #[error("{0}: give the machine more (QEMU: -m)")]
     TooSmall(#[from] TooSmall),
     #[error("the machine has no free RAM for the guest: give it more (QEMU: -m)")]
@@ -121,7 +123,7 @@ fn run(info: u32) -> Result<core::convert::Infallible, StartError> {
     let told = Told::read(&unsafe { Identity::new() }, info.into())?;
     cpu::check()?;
     let payload = payload(&told.memory);
-    let bundle = Bundle::parse(payload)?;
+    let bundle = Bundle::parse(payload).map_err(refusal)?;
     let image = Image::read(bundle.image)?;
     let plan = Plan::new(&told.memory, &bundle, &image)?;
 
@@ -161,6 +163,14 @@ fn run(info: u32) -> Result<core::convert::Infallible, StartError> {
     serial::enable_interrupt();
     // SAFETY: all of the above.
     unsafe { enter(domain, image.entry(), entry_stack, START_INFO) }
+}
+
+/// The loader put the whole payload behind the shim: when RAM ends before the payload does, RAM is short.
+fn refusal(error: BundleError) -> StartError {
+    match error {
+        BundleError::Truncated { have, need } => StartError::NoRoom { have, need },
+        other => other.into(),
+    }
 }
 
 /// What lies behind the shim, up to the end of the RAM that the shim lies in.
