@@ -15,3 +15,4 @@ pub mod report;
 pub mod space;
 pub mod start_info;
 pub mod status;
+pub mod width;

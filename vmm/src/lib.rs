@@ -16,4 +16,3 @@ mod notice;
 pub mod report;
 pub mod site;
 pub mod supervisor;
-mod width;

@@ -1,7 +1,6 @@
 //! The end of a guest that cannot go on: the report that the VMM gives, on the serial line.
 use super::Domain;
-use crate::machine::power;
-use crate::start::say;
+use crate::start::{end, say};
 use paravane_host::backtrace::backtrace;
 use paravane_host::ending::{Cause, Crash, Registers};
 use paravane_host::report::{FunctionNames, Report};
@@ -31,7 +30,6 @@ impl Domain {
             status,
         };
         say(format_args!("{report}"));
-        say(format_args!("exit status {status}"));
-        power::off(status.code())
+        end(status)
     }
 }

@@ -3,8 +3,7 @@ use super::Domain;
 use super::hypercall::End;
 use crate::machine::gate::{Call, is_hypercall};
 use crate::machine::interrupts::Frame;
-use crate::machine::power;
-use crate::start::say;
+use crate::start::{end, say};
 use paravane_abi::layout::HYPERCALL_PAGE;
 use paravane_host::access::Access;
 use paravane_host::ending::{Cause, Registers};
@@ -38,8 +37,11 @@ pub extern "C" fn timer(domain: &mut Domain, frame: &Frame) {
     domain.clock.watch(&domain.apic);
 }
 
-/// An exception: the guest's end, or the shim's own. `domain` is null before there is one.
-pub extern "C" fn exception(domain: *mut Domain, frame: &Frame) -> ! {
+/// An exception: the guest's end, or the shim's own.
+///
+/// # Safety
+/// `domain` is the domain that runs; it is not looked at if the shim was interrupted.
+pub unsafe extern "C" fn exception(domain: *mut Domain, frame: &Frame) -> ! {
     let cr2 = Cr2::read_raw();
     if !frame.is_guest() {
         let Frame { vector, error_code, rip, .. } = frame;
@@ -47,7 +49,7 @@ pub extern "C" fn exception(domain: *mut Domain, frame: &Frame) -> ! {
             "exception {vector} (error code {error_code:#x}, CR2 {cr2:#x}) in the shim itself at {rip:#x}"
         ));
     }
-    // SAFETY: ring 3 is entered only when there is a domain, and nothing of the shim's runs meanwhile.
+    // SAFETY: the caller's promise; ring 3 was interrupted, so that nothing of the shim's uses the domain.
     let domain = unsafe { &mut *domain };
     let registers = registers(frame);
     let mut code = [0; 2];
@@ -64,8 +66,7 @@ fn exit(status: u8) -> ! {
         say(format_args!("the guest ended itself with status {status}"));
         Status::CRASHED
     });
-    say(format_args!("exit status {code}"));
-    power::off(code.code())
+    end(code)
 }
 
 /// The registers at a hypercall, with the address that it would return to as RIP: the hypercall page is of

@@ -7,6 +7,7 @@ use paravane_abi::device::Attach;
 use paravane_abi::hypercall::{ENTROPY_LEN_MAX, Error, Hypercall, TEXT_LEN_MAX};
 use paravane_host::access::Access;
 use paravane_host::ending::Cause;
+use paravane_host::width::to_usize;
 
 /// The guest does not go on.
 #[derive(Debug)]
@@ -24,9 +25,6 @@ impl From<Cause> for End {
 }
 
 type Answer = Result<Result<u64, Error>, End>;
-
-const TEXT_LEN: usize = TEXT_LEN_MAX as usize;
-const ENTROPY_LEN: usize = ENTROPY_LEN_MAX as usize;
 
 impl Domain {
     /// Carries out hypercall `call`; the result goes to the guest's `rax`.
@@ -46,14 +44,14 @@ impl Domain {
     }
 
     fn console_write(&self, address: u64, len: u64) -> Result<u64, Error> {
-        let mut buffer = [0; TEXT_LEN];
+        let mut buffer = [0; to_usize(TEXT_LEN_MAX)];
         let text = self.copy_in(address, len.min(TEXT_LEN_MAX), &mut buffer)?;
         serial::write(text);
         Ok(text.len() as u64)
     }
 
     fn panic(&self, address: u64, len: u64) -> Cause {
-        let mut buffer = [0; TEXT_LEN];
+        let mut buffer = [0; to_usize(TEXT_LEN_MAX)];
         let text = match self.copy_in(address, len.min(TEXT_LEN_MAX), &mut buffer) {
             Ok(text) => String::from_utf8_lossy(text).into_owned(),
             Err(_) => "(the guest gave an unreadable panic message)".to_owned(),
@@ -104,7 +102,7 @@ impl Domain {
     }
 
     fn entropy(&self, address: u64, len: u64) -> Answer {
-        let mut buffer = [0; ENTROPY_LEN];
+        let mut buffer = [0; to_usize(ENTROPY_LEN_MAX)];
         let bytes = usize::try_from(len).ok().and_then(|len| buffer.get_mut(..len));
         let Some(bytes) = bytes else { return Ok(Err(Error::InvalidArgument)) };
         let Some(offset) = self.space.check(address, len, Access::can_write) else {

@@ -33,7 +33,9 @@ pub(super) static END_OF_INTERRUPT_REGISTER: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ApicError {
     /// In a mode without registers in memory.
-    #[error("the local APIC is in x2APIC mode, or switched off, which this loader does not support")]
+    #[error(
+        "the local APIC is in x2APIC mode, or switched off, which this loader does not support"
+    )]
     Mode,
     /// No such input.
     #[error("the I/O APIC has no input for interrupt line {0}")]
@@ -57,7 +59,8 @@ impl Apic {
     /// The registers cannot be reached.
     pub fn new(tables: &mut Tables) -> Result<Self, ApicError> {
         let (base, flags) = ApicBase::read();
-        if !flags.contains(ApicBaseFlags::LAPIC_ENABLE) || flags.contains(ApicBaseFlags::X2APIC_ENABLE)
+        if !flags.contains(ApicBaseFlags::LAPIC_ENABLE)
+            || flags.contains(ApicBaseFlags::X2APIC_ENABLE)
         {
             return Err(ApicError::Mode);
         }

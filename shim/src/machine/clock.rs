@@ -33,7 +33,9 @@ pub struct Rates {
 
 /// The rates cannot be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this machine has neither KVM's clock nor a timer (PIT) to measure the processor's against")]
+#[error(
+    "this machine has neither KVM's clock nor a timer (PIT) to measure the processor's against"
+)]
 pub struct NoTimer;
 
 /// The processor's time stamp counter.

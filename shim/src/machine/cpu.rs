@@ -10,7 +10,9 @@ pub enum CpuError {
     #[error("this processor does not offer the guest FSGSBASE (QEMU: -cpu max or -cpu host)")]
     FsGsBase,
     /// Nothing else here gives randomness.
-    #[error("this processor does not offer RDRAND, the only source of randomness here (QEMU: -cpu max or -cpu host)")]
+    #[error(
+        "this processor does not offer RDRAND, the only source of randomness here (QEMU: -cpu max or -cpu host)"
+    )]
     RdRand,
     /// Timer and interrupts depend on it.
     #[error("this processor has no local APIC")]

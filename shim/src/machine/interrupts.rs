@@ -226,12 +226,13 @@ type Gates = [Entry<()>; 256];
 /// Loads the interrupt table. Ring 3 can raise breakpoint and overflow traps itself, nothing else.
 pub fn load() {
     let gates: &'static mut Gates = Box::leak(Box::new([const { Entry::missing() }; 256]));
-    for vector in 0..EXCEPTIONS {
+    for (vector, gate) in gates.iter_mut().enumerate().take(EXCEPTIONS) {
         // NMI, double fault, machine check.
         let stack = if [2, 8, 18].contains(&vector) { DOUBLE_FAULT_STACK } else { FAULT_STACK };
+        let is_trap = [3, 4].contains(&vector);
+        let level = if is_trap { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
         let stub = (&raw const exception_stubs).wrapping_add(16 * vector);
-        let level = if [3, 4].contains(&vector) { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
-        set(&mut gates[vector], stub, stack).set_privilege_level(level);
+        set(gate, stub, stack).set_privilege_level(level);
     }
     for number in 0..=DEVICES_MAX {
         let stub = (&raw const interrupt_stubs).wrapping_add(32 * number);

@@ -6,6 +6,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 use paravane_abi::layout::PAGE_SIZE;
 use paravane_host::access::Access;
+use paravane_host::width::to_usize;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::mapper::MapToError;
 use x86_64::structures::paging::page::PageSize;
@@ -56,7 +57,9 @@ impl Use {
             Self::Code => Flags::PRESENT,
             Self::Constants => never_executed,
             Self::Data => never_executed | Flags::WRITABLE,
-            Self::Device => never_executed | Flags::WRITABLE | Flags::NO_CACHE | Flags::WRITE_THROUGH,
+            Self::Device => {
+                never_executed | Flags::WRITABLE | Flags::NO_CACHE | Flags::WRITE_THROUGH
+            }
             Self::Guest(Access::None) => return None,
             Self::Guest(Access::Read) => never_executed | Flags::USER_ACCESSIBLE,
             Self::Guest(Access::ReadWrite) => {
@@ -193,22 +196,18 @@ impl Tables {
     ///
     /// # Errors
     /// See [`Tables::map`].
-    pub fn map_host_page(&mut self, address: u64, access: Access) -> Result<NonNull<u8>, PagingError> {
+    pub fn map_host_page(
+        &mut self,
+        address: u64,
+        access: Access,
+    ) -> Result<NonNull<u8>, PagingError> {
         let frame = self.frames.take().ok_or(PagingError::NoFrames)?;
         self.map(address, frame, PAGE_SIZE, Use::Guest(access))?;
         let page = NonNull::new((self.offset + frame) as *mut u8);
         let page = page.ok_or(PagingError::Address(frame))?;
         // SAFETY: a frame of its own, reachable at this address.
-        unsafe { page.write_bytes(0, PAGE_SIZE as usize) };
+        unsafe { page.write_bytes(0, to_usize(PAGE_SIZE)) };
         Ok(page)
-    }
-
-    /// Maps the frames that are left and those in use, so that tables can be changed when they are in use.
-    ///
-    /// # Errors
-    /// See [`Tables::map`].
-    pub fn map_frames(&mut self, range: &Range<u64>) -> Result<(), PagingError> {
-        self.map_physical(range.start, range.end - range.start, Use::Data).map(|_| ())
     }
 
     /// Uses these tables from now on.

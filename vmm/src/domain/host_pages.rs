@@ -1,8 +1,8 @@
 //! The pages that the host supplies: start info, hypercall page, time page, configuration.
 use super::map;
-use crate::width::to_usize;
 use paravane_abi::layout::{CONFIG, HYPERCALL_PAGE, PAGE_SIZE, START_INFO, TIME_PAGE};
 use paravane_abi::time::TimePage;
+use paravane_host::width::to_usize;
 use rustix::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};

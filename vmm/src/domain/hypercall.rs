@@ -1,11 +1,11 @@
 //! What the hypercalls do. Every argument is the guest's and may be anything.
 use super::Domain;
-use crate::width::to_usize;
 use paravane_abi::device::Attach;
 use paravane_abi::hypercall::{ENTROPY_LEN_MAX, Error, Hypercall, TEXT_LEN_MAX};
 use paravane_abi::layout::RAM_BASE;
 use paravane_host::access::Access;
 use paravane_host::ending::{Cause, Ending, Registers};
+use paravane_host::width::to_usize;
 use vm_memory::{Bytes, GuestAddress};
 
 /// What becomes of a hypercall: an answer for the guest, or the end of the domain.

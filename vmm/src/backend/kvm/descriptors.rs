@@ -4,7 +4,7 @@
 //! Without an IDT a fault ends in a shutdown, and SVM then loses the registers. So every exception
 //! enters a stub, on a stack that only CPL 0 can touch, which leaves the guest by port I/O with the
 //! frame of the exception on that stack.
-use crate::width::to_usize;
+use paravane_host::width::to_usize;
 use std::ops::Range;
 
 /// Selector of the code segment of the stubs.

@@ -1,7 +1,7 @@
 //! Page tables for the guest, built in a buffer before the vCPU exists (Intel SDM volume 3, 4.5; AMD
 //! APM volume 2, 5.3).
-use crate::width::to_usize;
 use paravane_abi::layout::PAGE_SIZE;
+use paravane_host::width::to_usize;
 
 /// Bytes of a large page.
 const LARGE_PAGE_SIZE: u64 = 2 << 20;

@@ -1,7 +1,7 @@
 //! How the guest leaves to the host: writes to a few I/O ports, which no device sits on.
-use crate::width::to_usize;
 use paravane_abi::hypercall::{SLOT_SIZE, SLOTS_RESERVED};
 use paravane_abi::layout::PAGE_SIZE;
+use paravane_host::width::to_usize;
 use std::ops::Range;
 
 /// Port of hypercall 0; hypercall `n` has the `n`th port from here.

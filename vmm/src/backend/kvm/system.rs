@@ -2,10 +2,10 @@
 //! page tables, laid out in one slot of guest-physical memory.
 use super::paging::{Access, PageTables};
 use super::{descriptors, ports};
-use crate::width::to_usize;
 use paravane_abi::layout::{CONFIG, HYPERCALL_PAGE, PAGE_SIZE, RAM_BASE, START_INFO, TIME_PAGE};
 use paravane_host::access;
 use paravane_host::space::AddressSpace;
+use paravane_host::width::to_usize;
 
 /// Guest-physical address of the system memory. Below 4 GiB, where VT-x wants some pages of its own
 /// at the end, there is otherwise nothing but [`HOST_PAGES_PHYS`].

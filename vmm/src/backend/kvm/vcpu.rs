@@ -2,12 +2,12 @@
 use super::fault::Fault;
 use super::state::PortGuard;
 use super::{cpuid, ports, state, system, tsc};
-use crate::width::to_usize;
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_sregs, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, SyncReg, VcpuExit, VcpuFd, VmFd};
 use paravane_abi::layout::{HYPERCALL_PAGE, PAGE_SIZE};
+use paravane_host::width::to_usize;
 use std::io;
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
