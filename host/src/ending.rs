@@ -109,21 +109,52 @@ const PAGE_FAULT: u8 = 14;
 const SYSTEM_CALLS: [[u8; 2]; 3] = [[0x0f, 0x05], [0x0f, 0x34], [0xcd, 0x80]];
 
 impl Cause {
-    /// What an exception of the processor's says: a fault, or a system call instruction where there is none.
-    /// `code` are the bytes at the fault, `cr2` the processor's register.
+    /// What an exception of the processor's says: a fault, or a system call instruction where there is
+    /// nobody to call. `code` are the bytes at the fault, `rax` and `cr2` the processor's registers.
     #[must_use]
     pub fn of_exception(
         vector: u8,
         error_code: u64,
         code: Option<[u8; 2]>,
-        registers: &Registers,
+        rax: u64,
         cr2: u64,
     ) -> Self {
         let may_be_call = [INVALID_OPCODE, GENERAL_PROTECTION].contains(&vector);
         if may_be_call && code.is_some_and(|code| SYSTEM_CALLS.contains(&code)) {
-            return Self::DirectSystemCall { number: registers.rax };
+            return Self::DirectSystemCall { number: rax };
         }
         let address = if vector == PAGE_FAULT { cr2 } else { 0 };
         Self::Fault { vector, error_code, address }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_into_a_kernel_is_told_from_other_faults() {
+        let check = |vector, error_code, code, expect| {
+            let cause = Cause::of_exception(vector, error_code, code, 60, 0x10);
+            assert_eq!(cause == Cause::DirectSystemCall { number: 60 }, expect, "{cause:?}");
+        };
+        check(INVALID_OPCODE, 0, Some([0x0f, 0x05]), true);
+        check(INVALID_OPCODE, 0, Some([0x0f, 0x34]), true);
+        check(INVALID_OPCODE, 0, Some([0x0f, 0x0b]), false);
+        check(INVALID_OPCODE, 0, None, false);
+        check(GENERAL_PROTECTION, 0x402, Some([0xcd, 0x80]), true);
+        check(GENERAL_PROTECTION, 0, Some([0x0f, 0x34]), true);
+        check(GENERAL_PROTECTION, 0, Some([0xf4, 0x90]), false);
+        check(PAGE_FAULT, 0x14, Some([0x0f, 0x05]), false);
+    }
+
+    #[test]
+    fn only_a_page_fault_has_an_address() {
+        let address = |vector| match Cause::of_exception(vector, 4, None, 0, 0x10) {
+            Cause::Fault { vector: seen, error_code: 4, address } if seen == vector => address,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(address(PAGE_FAULT), 0x10);
+        assert_eq!(address(GENERAL_PROTECTION), 0);
     }
 }

@@ -56,7 +56,7 @@ pub unsafe extern "C" fn exception(domain: *mut Domain, frame: &Frame) -> ! {
     let offset = domain.space.check(frame.rip, 2, Access::can_read);
     let code = offset.filter(|&offset| domain.ram.read(offset, &mut code)).map(|_| code);
     let vector = u8::try_from(frame.vector).unwrap_or(u8::MAX);
-    let cause = Cause::of_exception(vector, frame.error_code, code, &registers, cr2);
+    let cause = Cause::of_exception(vector, frame.error_code, code, frame.rax, cr2);
     domain.crash(cause, registers)
 }
 
