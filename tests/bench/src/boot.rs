@@ -1,47 +1,48 @@
-//! Exec of `paravane` to the first HTTP 200, over the user network.
+//! From exec to the first HTTP 200, over the user network of `paravane` or QEMU.
+use crate::appliance::{Host, Launch, Network};
 use crate::figures::Figures;
-use crate::server::{is_ok, release};
+use crate::server::is_ok;
 use anyhow::{Context, Result, bail};
-use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// A user network takes connections before the guest is there, and may be slow to try again: after this
+/// time without an answer, a new connection is made.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 pub(crate) fn measure(figures: &mut Figures, quick: bool) -> Result<()> {
-    eprintln!("boot: exec of paravane to the first HTTP 200, example site");
-    let mut backends = vec!["process"];
-    if std::fs::exists("/dev/kvm")? {
-        backends.push("kvm");
-    }
+    eprintln!("boot: exec to the first HTTP 200, example site");
+    let hosts = Host::available();
     for _ in 0..if quick { 2 } else { 15 } {
-        for backend in &backends {
-            let ms = first_response_ms(backend)?;
-            figures.sample(&format!("boot: exec to first 200, {backend}"), "ms", ms);
+        for host in &hosts {
+            let ms = first_response_ms(*host)?;
+            figures.sample(&format!("boot: exec to first 200, {}", host.name()), "ms", ms);
         }
     }
     Ok(())
 }
 
-fn first_response_ms(backend: &str) -> Result<f64> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let address = format!("127.0.0.1:{port}");
+fn first_response_ms(host: Host) -> Result<f64> {
+    let folder = tempfile::tempdir()?;
+    let launch = Launch::new(host, Network::User, Path::new("examples/site"), folder.path())?;
     let start = Instant::now();
-    let mut child = Command::new(release().join("paravane"))
-        .args(["run", "web", "--backend", backend, "--site", "examples/site"])
-        .args(["--publish", &format!("127.0.0.1:{port}:80")])
+    let mut child = Command::new(&launch.program)
+        .args(&launch.arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
-        .context("starting paravane")?;
+        .with_context(|| format!("starting {}", launch.program.display()))?;
     let mut elapsed = Duration::ZERO;
     let mut answered = false;
     while !answered && elapsed < Duration::from_secs(20) {
-        answered = is_ok(&address, "/");
+        answered = is_ok(&launch.address, "/", PATIENCE);
         elapsed = start.elapsed();
     }
     child.kill()?;
     child.wait()?;
     if !answered {
-        bail!("no answer from the {backend} backend");
+        bail!("no answer from {}", host.name());
     }
     Ok(elapsed.as_secs_f64() * 1e3)
 }

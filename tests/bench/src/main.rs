@@ -2,6 +2,7 @@
 //!
 //! What is compared runs in turn (A B A B ...) in one session, so that a machine whose speed drifts
 //! drifts for all; the figures to quote are medians, and ratios of runs that stood side by side.
+mod appliance;
 mod boot;
 mod conditions;
 mod figures;

@@ -44,7 +44,7 @@ impl Server {
     /// Waits until `GET path` is answered with 200.
     pub(crate) fn wait_ready(&mut self, path: &str) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !is_ok(&self.address, path) {
+        while !is_ok(&self.address, path, Duration::from_secs(10)) {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the server on {} ended: {status}", self.address);
             }
@@ -98,15 +98,15 @@ impl Drop for Server {
     }
 }
 
-/// Whether one request on a new connection gives 200.
-pub(crate) fn is_ok(address: &str, path: &str) -> bool {
-    status_line(address, path).is_ok_and(|line| &line == b"HTTP/1.1 200")
+/// Whether one request on a new connection gives 200 before patience ends.
+pub(crate) fn is_ok(address: &str, path: &str, patience: Duration) -> bool {
+    status_line(address, path, patience).is_ok_and(|line| &line == b"HTTP/1.1 200")
 }
 
 /// The first bytes of the answer, as soon as they are there.
-fn status_line(address: &str, path: &str) -> std::io::Result<[u8; 12]> {
+fn status_line(address: &str, path: &str, patience: Duration) -> std::io::Result<[u8; 12]> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(patience))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut line = [0; 12];

@@ -1,10 +1,11 @@
-//! Requests per second: the web appliance through a TAP against nginx over loopback, one worker each.
+//! Requests per second: the web appliance on each host against nginx over loopback, one worker each.
+use crate::appliance::{Host, Launch, Network};
 use crate::figures::Figures;
-use crate::server::{CLIENT_CPU, Server, release};
+use crate::server::{CLIENT_CPU, Server};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const CONNECTIONS: u32 = 64;
@@ -17,15 +18,19 @@ pub(crate) fn measure(figures: &mut Figures, quick: bool) -> Result<()> {
     fs::create_dir(&site)?;
     fs::write(site.join("small.txt"), vec![b'x'; BODY_LEN])?;
     let seconds = if quick { 1 } else { 5 };
-    let mut contenders = vec![
-        ("nginx over loopback", nginx(folder.path(), &site)?),
-        ("process, user network", appliance(folder.path(), &site, Network::User)?),
-    ];
+    let mut contenders = vec![("nginx over loopback".to_owned(), nginx(folder.path(), &site)?)];
     // SAFETY: geteuid only returns a number.
-    if unsafe { libc::geteuid() } == 0 {
-        contenders.push(("process, tap", appliance(folder.path(), &site, Network::Tap)?));
-    } else {
-        eprintln!("  not root: the tap row is left out");
+    let is_root = unsafe { libc::geteuid() } == 0;
+    if !is_root {
+        eprintln!("  not root: the tap rows are left out");
+    }
+    for host in Host::available() {
+        for (network, name) in [(Network::User, "user network"), (Network::Tap, "tap")] {
+            if network == Network::User || is_root {
+                let launch = Launch::new(host, network, &site, &subfolder(&folder, host, name)?)?;
+                contenders.push((format!("{}, {name}", host.name()), launch.start()?));
+            }
+        }
     }
     for (_, server) in &mut contenders {
         server.wait_ready("/small.txt")?;
@@ -42,6 +47,13 @@ pub(crate) fn measure(figures: &mut Figures, quick: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A folder of its own for each contender.
+fn subfolder(folder: &tempfile::TempDir, host: Host, network: &str) -> Result<PathBuf> {
+    let path = folder.path().join(format!("{}-{network}", host.name()));
+    fs::create_dir(&path)?;
+    Ok(path)
 }
 
 struct Run {
@@ -87,31 +99,4 @@ fn nginx(folder: &Path, site: &Path) -> Result<Server> {
     ensure!(open.success(), "chmod");
     let config = config.display().to_string();
     Server::start(Path::new("nginx"), &["-c", &config], &format!("127.0.0.1:{port}"))
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Network {
-    User,
-    Tap,
-}
-
-fn appliance(folder: &Path, site: &Path, network: Network) -> Result<Server> {
-    let config = folder.join("web.toml");
-    fs::write(&config, "access_log = false\n")?;
-    let (config, site) = (config.display().to_string(), site.display().to_string());
-    let mut arguments =
-        vec!["run", "web", "--backend", "process", "--site", &site, "--config", &config];
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let publish = format!("127.0.0.1:{port}:80");
-    let address = match network {
-        Network::User => {
-            arguments.extend(["--publish", &publish]);
-            format!("127.0.0.1:{port}")
-        }
-        Network::Tap => {
-            arguments.extend(["--net", "tap", "--ip", "10.77.0.2/24", "--gateway", "10.77.0.1"]);
-            "10.77.0.2:80".into()
-        }
-    };
-    Server::start(&release().join("paravane"), &arguments, &address)
 }
