@@ -5,13 +5,39 @@ use crate::memory::GuestRam;
 use paravane_abi::layout::RAM_SIZE_MIN;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::process::Command;
 
 /// Whether the KVM backend works here.
 pub(super) fn kvm() -> Probed {
     match backend::kvm::probe() {
-        Ok(()) => Ok("/dev/kvm makes virtual machines".into()),
+        Ok(()) => Ok(format!("/dev/kvm makes virtual machines ({})", virtualization())),
         Err(e) => Err((e.to_string(), e.remedy())),
     }
+}
+
+/// What KVM stands on, by the processor's flags.
+fn virtualization() -> &'static str {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = text.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let has = |flag| flags.split_whitespace().any(|word| word == flag);
+    match (has("vmx"), has("svm")) {
+        (true, _) => "VT-x",
+        (_, true) => "AMD-V",
+        _ => "software: the processor shows neither VT-x nor AMD-V",
+    }
+}
+
+/// Whether there is a QEMU to boot bundles with.
+pub(super) fn qemu() -> Probed {
+    let output = Command::new("qemu-system-x86_64").arg("--version").output();
+    let output = output.map_err(|e| {
+        (
+            format!("qemu-system-x86_64 does not start: {e}"),
+            "install QEMU (Debian: qemu-system-x86)",
+        )
+    })?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.lines().next().unwrap_or("it does not tell its version").to_owned())
 }
 
 /// Whether the process backend works here.
