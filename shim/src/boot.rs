@@ -62,7 +62,7 @@ _start:
     wrmsr
     mov     eax, cr0
     and     eax, 0xfffffff3             # EM, TS off
-    or      eax, 0x80010003             # PG, WP, MP, PE
+    or      eax, 0x80010023             # PG, WP, NE, MP, PE
     mov     cr0, eax
     lgdt    [boot_gdt_pointer]
     ljmp    0x08, offset .Llong_mode

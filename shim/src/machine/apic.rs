@@ -37,6 +37,9 @@ pub enum ApicError {
         "the local APIC is in x2APIC mode, or switched off, which this loader does not support"
     )]
     Mode,
+    /// Two devices on one line could not be told apart.
+    #[error("two devices share the interrupt line {0}, which this loader does not support")]
+    Shared(u32),
     /// No such input.
     #[error("the I/O APIC has no input for interrupt line {0}")]
     Line(u32),
@@ -85,10 +88,13 @@ impl Apic {
     /// Delivers line `line` as `vector`, once each time that it is raised.
     ///
     /// # Errors
-    /// There is no such line.
+    /// There is no such line, or it is delivered already.
     pub fn route_line(&self, line: u32, vector: u8) -> Result<(), ApicError> {
         if line >= self.line_count() {
             return Err(ApicError::Line(line));
+        }
+        if self.read_io(entry_register(line)) & MASKED == 0 {
+            return Err(ApicError::Shared(line));
         }
         self.write_io(entry_register(line) + 1, self.id() << 24);
         self.write_io(entry_register(line), u32::from(vector));
