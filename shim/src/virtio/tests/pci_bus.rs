@@ -76,7 +76,7 @@ fn found(change: impl FnOnce(&mut Function)) -> Result<usize, String> {
 
 fn add_all(function: &mut Function, bar: u8) {
     function.add(Structure::Common, bar, 0, 56);
-    function.add(Structure::Notify, bar, 0x3000, 4);
+    function.add(Structure::Notify, bar, 0x3000, 2);
     function.add(Structure::Device, bar, 0x2000, 60);
     function.add_messages(bar, 0x1000);
 }

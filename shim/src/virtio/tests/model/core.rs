@@ -160,7 +160,7 @@ impl Core {
         } else {
             vec![UNUSED; self.queues.len()]
         };
-        *self = Self { status: 0, accepted: 0, queues, config_vector: NO_VECTOR, ..self.clone() };
+        *self = Self { status: 0, accepted: 0, queues, ..self.clone() };
     }
 
     fn require(&self, status: u8) {

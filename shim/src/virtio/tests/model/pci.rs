@@ -149,9 +149,9 @@ impl Function {
         }
     }
 
-    /// Adds MSI-X.
+    /// Adds MSI-X, with all messages masked.
     pub(crate) fn add_messages(&mut self, bar: u8, offset: u32) {
-        let control = u32::from(MESSAGES - 1) << 16 | u32::from(MSI_X);
+        let control = 1 << 30 | u32::from(MESSAGES - 1) << 16 | u32::from(MSI_X);
         let at = self.add_capability(&[control, offset | u32::from(bar), offset | u32::from(bar)]);
         self.writable[usize::from(at / 4)] = 0xc000_0000;
         self.placed.push(Placed { structure: Structure::Messages, bar, offset, len: 16 });
@@ -347,6 +347,7 @@ impl Registers for PciWindow {
         let place = self.at(offset, 4);
         let mut function = self.function.lock().unwrap();
         if let (Structure::Messages, field) = place {
+            assert_eq!(field % 4, 0, "misaligned");
             function.message[usize::try_from(field / 4).unwrap()] = value;
             return;
         }
