@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod backend;
 pub mod black_box;
+pub mod bundle;
 pub mod cli;
 pub mod devices;
 pub mod doctor;

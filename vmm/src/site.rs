@@ -3,7 +3,7 @@
 //! A tar file is used as it is. A directory is packed when the domain starts: the guest sees the site
 //! as it was then, and nothing of the host's file system beside it.
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, BufWriter, Read, Seek, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -46,8 +46,16 @@ pub enum SiteError {
     /// A file had another length when it was packed than when it was looked at.
     #[error("{} changed while the site was packed", .0.display())]
     Changed(PathBuf),
+    /// A file that the guest could not read.
+    #[error("the site {} is not a directory, nor a tar archive: {source}", path.display())]
+    NotTar {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// The archive cannot be written.
-    #[error("cannot pack the site into a temporary file: {0}")]
+    #[error("cannot write the site's archive: {0}")]
     Archive(#[source] io::Error),
 }
 
@@ -56,29 +64,85 @@ pub enum SiteError {
 /// # Errors
 /// The first thing in the site that cannot be served.
 pub fn open(path: &Path) -> Result<File, SiteError> {
-    let root = path.canonicalize().map_err(read_error(path))?;
-    let metadata = fs::metadata(&root).map_err(read_error(path))?;
-    if metadata.is_file() {
-        return File::open(&root).map_err(read_error(path));
+    match Root::of(path)? {
+        Root::Archive(archive) => Ok(archive),
+        Root::Directory(root) => {
+            let mut archive = temporary_file().map_err(SiteError::Archive)?;
+            pack(root, &mut archive)?;
+            archive.rewind().map_err(SiteError::Archive)?;
+            Ok(archive)
+        }
     }
-    if !metadata.is_dir() {
-        return Err(SiteError::Kind(path.to_owned()));
+}
+
+/// Writes the site at `path`, a tar file or a directory, to `output` as a tar.
+///
+/// # Errors
+/// As [`open`], or the output cannot be written.
+pub fn write(path: &Path, mut output: impl Write) -> Result<(), SiteError> {
+    match Root::of(path)? {
+        Root::Archive(mut archive) => {
+            check(&archive)
+                .map_err(|source| SiteError::NotTar { path: path.to_owned(), source })?;
+            archive.rewind().map_err(read_error(path))?;
+            let mut archive = BufReader::with_capacity(BUFFER_LEN, archive);
+            io::copy(&mut archive, &mut output).map_err(SiteError::Archive)?;
+            Ok(())
+        }
+        Root::Directory(root) => pack(root, output),
     }
-    let archive = temporary_file().map_err(SiteError::Archive)?;
-    let builder = Builder::new(BufWriter::with_capacity(BUFFER_LEN, archive));
+}
+
+/// What `--site` names.
+enum Root {
+    /// A tar file.
+    Archive(File),
+    /// A directory to pack, without links.
+    Directory(PathBuf),
+}
+
+impl Root {
+    fn of(path: &Path) -> Result<Self, SiteError> {
+        let root = path.canonicalize().map_err(read_error(path))?;
+        let metadata = fs::metadata(&root).map_err(read_error(path))?;
+        if metadata.is_file() {
+            return File::open(&root).map(Self::Archive).map_err(read_error(path));
+        }
+        if !metadata.is_dir() {
+            return Err(SiteError::Kind(path.to_owned()));
+        }
+        Ok(Self::Directory(root))
+    }
+}
+
+/// Reads the headers of a tar file, and looks whether its last member is whole.
+fn check(archive: &File) -> io::Result<()> {
+    let len = archive.metadata()?.len();
+    for entry in tar::Archive::new(archive).entries_with_seek()? {
+        let entry = entry?;
+        let end = entry.raw_file_position().checked_add(entry.size());
+        if end.is_none_or(|end| end > len) {
+            return Err(io::Error::other("it ends in the middle of a file"));
+        }
+    }
+    Ok(())
+}
+
+fn pack(root: PathBuf, output: impl Write) -> Result<(), SiteError> {
+    let builder = Builder::new(BufWriter::with_capacity(BUFFER_LEN, output));
     let mut packer = Packer { builder, ancestors: vec![root.clone()], root };
     packer.directory(Path::new(""))?;
     packer.finish().map_err(SiteError::Archive)
 }
 
-struct Packer {
+struct Packer<W: Write> {
     root: PathBuf,
-    builder: Builder<BufWriter<File>>,
+    builder: Builder<BufWriter<W>>,
     /// The directories being packed, from the root down, without links.
     ancestors: Vec<PathBuf>,
 }
 
-impl Packer {
+impl<W: Write> Packer<W> {
     /// Packs what is in directory `name`, in the order of the names.
     fn directory(&mut self, name: &Path) -> Result<(), SiteError> {
         let path = self.root.join(name);
@@ -130,11 +194,8 @@ impl Packer {
         self.builder.append(header, content).map_err(SiteError::Archive)
     }
 
-    fn finish(self) -> io::Result<File> {
-        let mut archive = self.builder.into_inner()?.into_inner()?;
-        archive.flush()?;
-        archive.rewind()?;
-        Ok(archive)
+    fn finish(self) -> io::Result<()> {
+        self.builder.into_inner()?.flush()
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! The sweep decodes executable sections from one function symbol to the next, so that padding or
 //! data between functions cannot shift it. It is an audit aid, not a wall: see [`LIMITS`].
+mod privileged;
 mod sweep;
 
-use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
+use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, SymbolKind, elf};
 use serde::Serialize;
 use std::fmt;
 
+pub use privileged::{ShimReport, sweep_shim};
 pub use sweep::Kind;
 
 /// What a sweep can and cannot prove; part of every report.
@@ -100,10 +102,16 @@ impl Functions {
     }
 }
 
+/// Whether the symbol is that of a function, or of assembly that does not say what it is.
+fn is_function<'data>(symbol: &impl ObjectSymbol<'data>) -> bool {
+    let can_be = matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Unknown);
+    can_be && symbol.is_definition() && symbol.section_index().is_some()
+}
+
 fn function_starts(file: &object::File<'_>) -> Functions {
     let mut functions: Vec<_> = file
         .symbols()
-        .filter(|s| s.kind() == object::SymbolKind::Text && s.is_definition())
+        .filter(is_function)
         .map(|s| (s.address(), s.name().unwrap_or("?").to_owned()))
         .collect();
     functions.sort();

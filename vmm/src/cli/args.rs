@@ -1,5 +1,5 @@
 //! Flags.
-use super::{Status, disks, net, size};
+use super::{Status, disks, net, qemu, size};
 use crate::net::user::Publish;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +20,23 @@ Exit statuses of run:
   130      interrupted before the guest had ended
 check ends with 1 if it finds a violation, doctor if no backend works here.";
 
+/// What `bundle --help` ends with.
+const BUNDLE_HELP: &str = concat!(
+    "\
+Exit statuses:
+  0    the bundle was written
+  100  the command line is wrong
+  101  there is no such image, or it is refused
+  102  a file is missing, or cannot be read or written
+
+A bundle starts on anything that loads kernels with the PVH boot protocol. If it holds a site, the same
+file is the machine's disk, too, so that the site takes no memory. For example:
+
+",
+    qemu::example!(),
+    "\n"
+);
+
 /// Runs Paravane images: a service each, isolated like a virtual machine, started like a process.
 #[derive(Debug, Parser)]
 #[command(name = "paravane", version, after_help = STATUSES, infer_subcommands = false)]
@@ -32,7 +49,10 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run an image
     Run(Run),
-    /// Check an image against the rules, and list instructions that a guest must not have
+    /// Put an image, a site and the shim into one file, which boots where Paravane is not installed
+    Bundle(Bundle),
+    /// Check an image against the rules, and list instructions that a guest must not have; of a bundle,
+    /// check the shim as well
     Check(Check),
     /// Say what works on this machine, and if not, why and what to do
     Doctor(Doctor),
@@ -42,7 +62,7 @@ pub(super) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = STATUSES)]
 pub(super) struct Run {
-    /// Name of a bundled image (such as web), or path of an image
+    /// Name of an image that comes with Paravane (such as web), or path of an image
     pub(super) image: PathBuf,
     /// How to execute the guest
     #[arg(long, value_enum, default_value_t = BackendChoice::Auto)]
@@ -111,10 +131,39 @@ pub(super) enum BackendChoice {
     Process,
 }
 
+/// `paravane bundle`.
+#[derive(Debug, Args)]
+#[command(after_help = BUNDLE_HELP)]
+pub(super) struct Bundle {
+    /// Name of an image that comes with Paravane (such as web), or path of an image
+    pub(super) image: PathBuf,
+    /// File to write; one that exists is replaced
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+    /// Directory or tar file with the site to serve, copied into the bundle
+    #[arg(long, value_name = "PATH")]
+    pub(super) site: Option<PathBuf>,
+    /// File handed to the guest as its configuration, copied into the bundle
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Address of the guest with the length of its network's prefix [default: DHCP]
+    #[arg(long, value_name = "CIDR")]
+    pub(super) ip: Option<net::Cidr>,
+    /// Gateway of the guest
+    #[arg(long, value_name = "IP", requires = "ip")]
+    pub(super) gateway: Option<Ipv4Addr>,
+    /// Seconds without a sign of life after which the guest counts as hung; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(super) watchdog: u32,
+    /// Arguments of the guest
+    #[arg(last = true, value_name = "ARGS")]
+    pub(super) arguments: Vec<String>,
+}
+
 /// `paravane check`.
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Name of a bundled image, or path of an image
+    /// Name of an image that comes with Paravane, or path of an image, a bundle or the shim
     pub(super) image: PathBuf,
     /// Report as JSON
     #[arg(long)]

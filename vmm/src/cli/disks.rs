@@ -32,6 +32,11 @@ impl FromStr for Disk {
     }
 }
 
+/// What the operator calls the disks after a site.
+pub(super) fn tags() -> impl Iterator<Item = String> {
+    (FIRST_TAG..=b'z').map(|letter| format!("disk-{}", char::from(letter)))
+}
+
 /// Opens the site and the disks, in this order.
 pub(super) fn build(flags: &Storage) -> Result<Vec<Box<dyn Device>>, Failure> {
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
@@ -39,14 +44,14 @@ pub(super) fn build(flags: &Storage) -> Result<Vec<Box<dyn Device>>, Failure> {
         let archive = site::open(path).map_err(with(Status::HOST))?;
         devices.push(Box::new(device(site::TAG, path, archive, true)?));
     }
-    for (tag, disk) in (FIRST_TAG..=b'z').map(char::from).zip(&flags.disk) {
+    for (tag, disk) in tags().zip(&flags.disk) {
         let Disk { path, is_read_only } = disk;
         let named = |e| (Status::HOST, format!("{}: {e}", path.display()));
         let file = File::options().read(true).write(!is_read_only).open(path).map_err(named)?;
         if file.metadata().map_err(named)?.is_dir() {
             return Err((Status::HOST, format!("{}: a disk is a file", path.display())));
         }
-        devices.push(Box::new(device(&format!("disk-{tag}"), path, file, *is_read_only)?));
+        devices.push(Box::new(device(&tag, path, file, *is_read_only)?));
     }
     Ok(devices)
 }

@@ -1,4 +1,8 @@
 //! Finds images.
+use super::{Failure, Status, with};
+use crate::image_file::ImageFile;
+use paravane_host::image::Image;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// Folder of the bundled images, beside the program.
@@ -35,4 +39,13 @@ pub(super) fn find(image: &Path) -> Result<PathBuf, FindError> {
         .into_iter()
         .find(|path| path.is_file())
         .ok_or_else(|| FindError::NoName { name: image.display().to_string(), folder })
+}
+
+/// Finds and reads image `image`, which is to be run or bundled.
+pub(super) fn open(image: &Path) -> Result<(ImageFile, Image), Failure> {
+    let path = find(image).map_err(with(Status::IMAGE))?;
+    let failed = |error: &dyn Display| (Status::IMAGE, format!("{}: {error}", path.display()));
+    let file = ImageFile::open(&path).map_err(|e| failed(&e))?;
+    let image = Image::read(&file).map_err(|e| failed(&e))?;
+    Ok((file, image))
 }

@@ -1,9 +1,12 @@
 //! The command line.
 #![forbid(unsafe_code)]
 mod args;
+mod bundle;
+mod check;
 mod disks;
 mod images;
 mod net;
+mod qemu;
 mod run;
 mod size;
 
@@ -26,7 +29,8 @@ pub fn main() -> ExitCode {
     };
     let status = match cli.command {
         Command::Run(args) => run::run(args, early),
-        Command::Check(args) => check(&args),
+        Command::Bundle(args) => bundle::bundle(&args),
+        Command::Check(args) => check::check(&args),
         Command::Doctor(args) => doctor(&args),
     };
     status.code().into()
@@ -43,27 +47,6 @@ fn with<E: std::fmt::Display>(status: Status) -> impl Fn(E) -> Failure {
 fn fail(status: Status, error: &dyn std::fmt::Display) -> Status {
     notice(error);
     status
-}
-
-fn check(args: &args::Check) -> Status {
-    let path = match images::find(&args.image) {
-        Ok(path) => path,
-        Err(error) => return fail(Status::HOST, &error),
-    };
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) => return fail(Status::HOST, &format!("{}: {error}", path.display())),
-    };
-    if let Err(error) = paravane_host::image::Image::read(bytes.as_slice()) {
-        return fail(Status::VIOLATION, &format!("{}: {error}", path.display()));
-    }
-    match crate::audit::sweep(&bytes) {
-        Ok(report) => {
-            print(&report, args.json);
-            if report.findings.is_empty() { Status::OK } else { Status::VIOLATION }
-        }
-        Err(error) => fail(Status::VIOLATION, &format!("{}: {error}", path.display())),
-    }
 }
 
 fn doctor(args: &args::Doctor) -> Status {

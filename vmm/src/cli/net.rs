@@ -5,6 +5,7 @@ use crate::devices::{Device, FrameDescriptor, NetDevice};
 use crate::net::tap::{self, HostSide};
 use crate::net::user::{Addresses, Protocol, Publish, UserNetwork};
 use paravane_abi::device::{DeviceKind, NetConfig};
+use paravane_host::bundle::Ipv4;
 use paravane_host::image::Image;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -138,12 +139,25 @@ fn addresses(flags: &Network) -> Result<(Cidr, Ipv4Addr), Failure> {
         }
     };
     let gateway = flags.gateway.unwrap_or(usual_gateway);
+    check_gateway(ip, gateway)?;
+    Ok((ip, gateway))
+}
+
+fn check_gateway(ip: Cidr, gateway: Ipv4Addr) -> Result<(), Failure> {
     if gateway == ip.address || !ip.contains(gateway) {
         let Cidr { address, prefix_len } = ip;
         let text = format!("the gateway {gateway} is no neighbour of {address}/{prefix_len}");
         return Err((Status::USAGE, text));
     }
-    Ok((ip, gateway))
+    Ok(())
+}
+
+/// The addresses of a bundled guest: those given, or none at all, for DHCP.
+pub(super) fn bundled(ip: Option<Cidr>, gateway: Option<Ipv4Addr>) -> Result<Ipv4, Failure> {
+    let Some(ip) = ip else { return Ok(Ipv4::default()) };
+    gateway.map_or(Ok(()), |gateway| check_gateway(ip, gateway))?;
+    let gateway = gateway.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    Ok(Ipv4::new(ip.address.octets(), ip.prefix_len, gateway.octets(), [0; 4]))
 }
 
 fn tap(flags: &Network, name: Option<&str>) -> Result<Net, Failure> {

@@ -6,10 +6,7 @@ use crate::backend::kvm::{Kvm, Unavailable};
 use crate::backend::process::Process;
 use crate::domain::Plan;
 use crate::domain::clock::Sample;
-use crate::image_file::ImageFile;
 use crate::supervisor::{self, Settings};
-use paravane_host::image::Image;
-use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,11 +19,8 @@ pub(super) fn run(args: Run, early: Sample) -> Status {
 }
 
 fn prepare(args: Run) -> Result<(Plan, Box<dyn Backend>, Settings), Failure> {
-    let path = images::find(&args.image).map_err(with(Status::IMAGE))?;
-    let named = |error: &dyn Display| format!("{}: {error}", path.display());
-    let file = ImageFile::open(&path).map_err(|e| (Status::IMAGE, named(&e)))?;
-    let image = Image::read(&file).map_err(|e| (Status::IMAGE, named(&e)))?;
-    let config = args.config.as_deref().map(read_config).transpose()?.unwrap_or_default();
+    let (file, image) = images::open(&args.image)?;
+    let config = read_config(args.config.as_deref())?;
     let backend = choose(args.backend)?;
     let net = net::build(&args.network, &image, args.storage.site.is_some())?;
     let mut devices: Vec<_> = net.device.into_iter().collect();
@@ -39,7 +33,9 @@ fn prepare(args: Run) -> Result<(Plan, Box<dyn Backend>, Settings), Failure> {
     Ok((plan, backend, settings))
 }
 
-fn read_config(path: &Path) -> Result<Vec<u8>, Failure> {
+/// The guest's configuration, empty if there is none.
+pub(super) fn read_config(path: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let Some(path) = path else { return Ok(Vec::new()) };
     std::fs::read(path).map_err(|e| (Status::HOST, format!("{}: {e}", path.display())))
 }
 

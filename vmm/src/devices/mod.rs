@@ -72,7 +72,7 @@ pub trait Device: std::fmt::Debug {
 }
 
 /// A tag as the device table has it: at most 16 bytes, whole characters, padded with NUL.
-fn padded_tag(tag: &str) -> [u8; 16] {
+pub(crate) fn padded_tag(tag: &str) -> [u8; 16] {
     let mut padded = [0; 16];
     let len = tag.floor_char_boundary(padded.len());
     padded[..len].copy_from_slice(&tag.as_bytes()[..len]);

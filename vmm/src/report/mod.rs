@@ -1,6 +1,6 @@
 //! Crash reports with file and line, from the image's line tables.
 #![forbid(unsafe_code)]
-mod symbols;
+pub(crate) mod symbols;
 
 use crate::domain::Plan;
 use crate::image_file::ImageFile;

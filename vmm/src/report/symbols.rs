@@ -9,17 +9,25 @@ use std::fmt;
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
 /// The symbols of an image; without some or all of them, less is said.
-pub(super) struct LineTables<'a> {
+pub(crate) struct LineTables<'a> {
     lines: Option<Context<Reader<'a>>>,
     functions: Option<SymbolMap<SymbolMapName<'a>>>,
 }
 
 impl<'a> LineTables<'a> {
-    pub(super) fn new(image: &'a [u8]) -> Self {
+    pub(crate) fn new(image: &'a [u8]) -> Self {
         let file = File::parse(image).ok();
         let lines = file.as_ref().and_then(line_tables);
         let functions = file.map(|file| file.symbol_map());
         Self { lines, functions }
+    }
+
+    /// The source files of the code at `address`: that of the innermost inlined function first.
+    pub(crate) fn files(&self, address: u64) -> Vec<&str> {
+        let found = self.lines.as_ref().map(|lines| lines.find_frames(address).skip_all_loads());
+        let Some(Ok(mut frames)) = found else { return Vec::new() };
+        let next = || frames.next().ok().flatten();
+        std::iter::from_fn(next).filter_map(|frame| frame.location?.file).collect()
     }
 
     /// As [`Symbols::write`], from line tables; false if they know nothing.
