@@ -1,6 +1,7 @@
 //! The machine's devices, as the guest is told of them.
 use super::error::StartError;
 use crate::machine::apic::{Apic, ApicError};
+use crate::machine::cpu::{self, CpuError};
 use crate::machine::interrupts::{DEVICE_VECTOR, SERIAL_VECTOR};
 use crate::machine::paging::{Tables, Use};
 use crate::machine::serial;
@@ -33,13 +34,19 @@ pub(super) fn discover(
 }
 
 /// The device table: what the devices say, and what the operator calls them.
-pub(super) fn describe(devices: &[Device], bundle: &Bundle<'_>) -> Vec<Entry> {
+///
+/// # Errors
+/// A device leaves its Ethernet address to us, and there is no randomness to make one of.
+pub(super) fn describe(devices: &[Device], bundle: &Bundle<'_>) -> Result<Vec<Entry>, CpuError> {
     let mut disks = bundle.disks.iter();
     let describe = |device: &Device| {
         let mut entry = *device.entry();
         match device.kind() {
             DeviceKind::Net => {
                 entry.tag[..NET_TAG.len()].copy_from_slice(NET_TAG);
+                if entry.net.mac == [0; 6] {
+                    entry.net.mac = random_mac()?;
+                }
                 entry.net.ipv4_address = bundle.ipv4.address;
                 entry.net.ipv4_gateway = bundle.ipv4.gateway;
                 entry.net.ipv4_dns = bundle.ipv4.dns;
@@ -47,9 +54,17 @@ pub(super) fn describe(devices: &[Device], bundle: &Bundle<'_>) -> Vec<Entry> {
             }
             DeviceKind::Block => entry.tag = disks.next().copied().unwrap_or_default(),
         }
-        entry
+        Ok(entry)
     };
     devices.iter().map(describe).collect()
+}
+
+/// A locally administered Ethernet address (IEEE 802, 8.2.2).
+fn random_mac() -> Result<[u8; 6], CpuError> {
+    let mut mac = [0; 6];
+    cpu::fill_random(&mut mac)?;
+    mac[0] = mac[0] & !0b01 | 0b10;
+    Ok(mac)
 }
 
 /// Checks that the devices that the image requires are there, and the bundle's own disk as long as it was.

@@ -73,7 +73,7 @@ fn run(info: u32) -> Result<Infallible, StartError> {
     let apic = Apic::new(&mut tables)?;
     let rates = clock::rates(&apic)?;
     let devices = devices::discover(&told.command_line, &mut tables)?;
-    let table = devices::describe(&devices, &bundle);
+    let table = devices::describe(&devices, &bundle)?;
     devices::check(&image, &table, &bundle)?;
     devices::route(&apic, &devices)?;
 

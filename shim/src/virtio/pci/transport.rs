@@ -34,9 +34,8 @@ mod message {
 }
 
 const MESSAGE_MASKED: u32 = 1;
-/// The vector of events that interrupt nobody.
-const NO_VECTOR: u16 = 0xffff;
-/// The message of all queues.
+/// The message of all queues, and of changes of the configuration: as such a device announces that it gave
+/// up (virtio 1.2, 2.1.2).
 const VECTOR: u16 = 0;
 /// Bytes of a notification: the number of the queue.
 const NOTIFICATION_LEN: u64 = 2;
@@ -69,15 +68,15 @@ impl Pci {
         })
     }
 
-    /// Finds out where the queues of a device in hand are notified (4.1.4.4), and that changes of its
-    /// configuration interrupt nobody.
+    /// Finds out where the queues of a device in hand are notified (4.1.4.4), and has it announce
+    /// changes of its configuration.
     pub(super) fn prepare_queues(
         &mut self,
         layout: &Layout,
         count: u16,
         map: Map<'_>,
     ) -> Result<(), Fault> {
-        self.common.write_u16(register::CONFIG_VECTOR, NO_VECTOR);
+        self.common.write_u16(register::CONFIG_VECTOR, VECTOR);
         for queue in 0..count {
             self.select_queue(queue);
             let index = u64::from(self.common.read_u16(register::QUEUE_NOTIFY_OFFSET));

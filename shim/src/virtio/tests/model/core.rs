@@ -86,7 +86,7 @@ impl Core {
             device_half: 0,
             driver_half: 0,
             queue: 0,
-            config_vector: 0,
+            config_vector: NO_VECTOR,
         }
     }
 

@@ -317,7 +317,7 @@ impl Registers for PciWindow {
         let function = self.function.lock().unwrap();
         if value & 4 != 0 {
             assert!(function.command(COMMAND_MASTER) && function.messages_enabled());
-            assert_eq!(function.core().config_vector, 0xffff, "changes of configuration interrupt");
+            assert_eq!(function.core().config_vector, 0, "nobody would hear of a failure");
         }
         function.core().set_status(value);
     }
