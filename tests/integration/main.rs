@@ -4,6 +4,7 @@
 //! ignored with the reason in their names. `scripts/test` builds what this needs.
 mod backend;
 mod browser;
+mod bundle;
 mod case;
 mod cli;
 mod domain;
@@ -36,8 +37,10 @@ fn main() -> ExitCode {
         network::cases(),
         load::cases(),
         browser::cases(),
+        bundle::cases(),
     ];
     let mut trials: Vec<Trial> = cases.into_iter().flatten().flat_map(case::Case::trials).collect();
     trials.extend(cli::trials());
+    trials.extend(bundle::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -93,6 +93,29 @@ fn precompressed_forms_belong_to_their_plain_file() {
     assert!(!file(&site, "b.gz").unwrap().has_variants());
 }
 
+/// A bundle: a comment of several megabytes, of any bytes, whose header's name is an ELF header.
+#[test]
+fn a_comment_before_the_files_is_skipped_whatever_its_size() {
+    for len in [0, 1, 511, 512, 513, 5 << 20] {
+        let content: Vec<u8> = (0_u8..=255).rev().cycle().take(len).collect();
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::XGlobalHeader);
+        header.set_size(len as u64);
+        header.as_mut_bytes()[..20]
+            .copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0");
+        header.set_cksum();
+        let mut bytes = [header.as_bytes().as_slice(), &content].concat();
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        let start = bytes.len() as u64;
+        bytes.extend(archive(&[("a", b"abc"), ("b", b"")]));
+        let disk = MemoryDisk::new(bytes);
+        let site = block_on(index(disk.clone())).unwrap();
+        assert_eq!((site.file_count(), site.skipped_count()), (2, 0), "{len}");
+        assert_eq!(file(&site, "a").unwrap().offset, start + 512);
+        assert!(disk.reads.get() <= 3, "{} reads", disk.reads.get());
+    }
+}
+
 #[test]
 fn a_later_member_replaces_an_earlier_one() {
     let site = site(archive(&[("a", b"old"), ("a", b"newer")]));
