@@ -15,6 +15,7 @@ mod load;
 mod malformed;
 mod namespace;
 mod network;
+mod pvh_loader;
 mod sites;
 mod std_surface;
 mod tap;
@@ -42,5 +43,6 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> = cases.into_iter().flatten().flat_map(case::Case::trials).collect();
     trials.extend(cli::trials());
     trials.extend(bundle::trials());
+    trials.extend(pvh_loader::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
