@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod calendar;
 pub mod domain;
+pub mod heap;
 pub mod layout;
 pub mod machine;
 pub mod pvh;

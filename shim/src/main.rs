@@ -3,13 +3,13 @@
 #![no_main]
 
 mod boot;
-mod heap;
 mod mem;
 
 use core::panic::PanicInfo;
+use paravane_shim::heap::Heap;
 
 #[global_allocator]
-static HEAP: heap::Heap = heap::Heap::new();
+static HEAP: Heap = Heap;
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {

@@ -1,7 +1,7 @@
 //! Crash reports: what happened to a guest, for the people who run and write it. The same text on
 //! every backend.
 mod cause;
-mod functions;
+mod symbols;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -13,31 +13,21 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use functions::FunctionNames;
+pub use symbols::Symbols;
 pub use text::Printable;
 
 /// Most lines of console output in a report.
 const CONSOLE_LINES: usize = 20;
 
-/// Says what is at an address of an image.
-pub trait Symbols {
-    /// Writes what is at `address` to the end of the line, and the functions that it was inlined into
-    /// on lines of their own.
-    ///
-    /// # Errors
-    /// The formatter's.
-    fn write(&self, f: &mut fmt::Formatter<'_>, address: u64) -> fmt::Result;
-}
-
 /// A crash report; shown by its `Display`.
-#[expect(missing_debug_implementations, reason = "to be shown")]
+#[expect(missing_debug_implementations, reason = "to be displayed")]
 pub struct Report<'a> {
     /// Name of the guest.
     pub name: &'a str,
     /// Its address space.
     pub space: &'a AddressSpace,
     /// What its image says of addresses.
-    pub symbols: &'a dyn Symbols,
+    pub symbols: &'a Symbols<'a>,
     /// What happened.
     pub crash: &'a Crash,
     /// Addresses of the call stack, innermost first.

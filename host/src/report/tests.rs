@@ -4,15 +4,6 @@ use crate::image::Image;
 use crate::image::tests::ElfBuilder;
 use paravane_abi::layout::{IMAGE_BASE, RAM_BASE};
 
-/// An image without symbols.
-struct Nothing;
-
-impl Symbols for Nothing {
-    fn write(&self, f: &mut fmt::Formatter<'_>, _: u64) -> fmt::Result {
-        writeln!(f)
-    }
-}
-
 fn space() -> AddressSpace {
     let elf = ElfBuilder::default().build();
     let image = Image::read(elf.as_slice()).unwrap();
@@ -26,7 +17,7 @@ fn report(cause: Cause, console: &[u8]) -> String {
     let report = Report {
         name: "test",
         space: &space,
-        symbols: &Nothing,
+        symbols: &Symbols::new(b""),
         crash: &crash,
         frames: &frames,
         console,

@@ -3,12 +3,12 @@ use super::Domain;
 use crate::start::{end, say};
 use paravane_host::backtrace::backtrace;
 use paravane_host::ending::{Cause, Crash, Registers};
-use paravane_host::report::{FunctionNames, Report};
+use paravane_host::report::{Report, Symbols};
 use paravane_host::status::Status;
 
 impl Domain {
     /// Reports what happened and switches the machine off. What the guest wrote to the console is on the
-    /// line already.
+    /// line already. The guest's RAM is room for its line tables.
     pub(super) fn crash(&self, cause: Cause, registers: Registers) -> ! {
         let load = |offset| {
             let mut bytes = [0; 8];
@@ -20,11 +20,17 @@ impl Domain {
             Cause::Host { .. } => Status::INTERNAL,
             _ => Status::CRASHED,
         };
+        let crash = Crash { cause, registers };
+        if self.devices.iter().all(|device| device.stop().is_ok()) {
+            // SAFETY: neither the guest nor a device uses the RAM any more, and what is to be told of it
+            // was read.
+            unsafe { self.ram.become_heap() };
+        }
         let report = Report {
             name: &self.name,
             space: &self.space,
-            symbols: &FunctionNames::new(self.image),
-            crash: &Crash { cause, registers },
+            symbols: &Symbols::new(self.image),
+            crash: &crash,
             frames: frames.as_slice(),
             console: &[],
             status,

@@ -2,13 +2,12 @@
 use super::Domain;
 use super::hypercall::End;
 use crate::machine::gate::{Call, is_hypercall};
-use crate::machine::interrupts::Frame;
+use crate::machine::interrupts::{Frame, fault_address};
 use crate::start::{end, say};
 use paravane_abi::layout::HYPERCALL_PAGE;
 use paravane_host::access::Access;
 use paravane_host::ending::{Cause, Registers};
 use paravane_host::status::Status;
-use x86_64::registers::control::Cr2;
 
 /// A `syscall` of the guest's.
 pub extern "C" fn hypercall(domain: &mut Domain, call: &Call) -> i64 {
@@ -42,7 +41,7 @@ pub extern "C" fn timer(domain: &mut Domain, frame: &Frame) {
 /// # Safety
 /// `domain` is the domain that runs; it is not looked at if the shim was interrupted.
 pub unsafe extern "C" fn exception(domain: *mut Domain, frame: &Frame) -> ! {
-    let cr2 = Cr2::read_raw();
+    let cr2 = fault_address();
     if !frame.is_guest() {
         let Frame { vector, error_code, rip, .. } = frame;
         crate::fail(format_args!(

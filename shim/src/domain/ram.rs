@@ -1,4 +1,5 @@
 //! The guest's RAM, as the shim sees it.
+use crate::heap;
 use core::ptr::NonNull;
 
 /// The guest's RAM, mapped for the shim. Offsets and lengths are the callers' to check: they were found to lie
@@ -62,6 +63,16 @@ impl Ram {
         // SAFETY: as for writing.
         unsafe { to.write_bytes(0, len) };
         true
+    }
+
+    /// Gives the RAM to the shim's heap.
+    ///
+    /// # Safety
+    /// The guest and this object are used no more.
+    pub unsafe fn become_heap(&self) {
+        let len = usize::try_from(self.size).unwrap_or(0);
+        // SAFETY: the promise of `new`, and the caller's.
+        unsafe { heap::refill(self.base, len) };
     }
 
     /// Physical address of RAM offset 0, which is what devices see.

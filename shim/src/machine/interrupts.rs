@@ -12,6 +12,7 @@ use core::arch::{global_asm, naked_asm};
 use core::sync::atomic::{AtomicU32, Ordering};
 use paravane_abi::device::DEVICES_MAX;
 use x86_64::instructions::tables::lidt;
+use x86_64::registers::control::Cr2;
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::idt::{Entry, EntryOptions};
 use x86_64::{PrivilegeLevel, VirtAddr};
@@ -50,6 +51,12 @@ pub fn wait_for_interrupt() {
         x86_64::instructions::interrupts::enable_and_hlt();
         x86_64::instructions::interrupts::disable();
     }
+}
+
+/// The address of the last page fault (CR2).
+#[must_use]
+pub fn fault_address() -> u64 {
+    Cr2::read_raw()
 }
 
 /// What an exception left on the stack, lowest address first.

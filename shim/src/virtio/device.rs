@@ -25,13 +25,16 @@ pub struct Device {
 
 /// Resets a device and tells it that it has a driver (virtio 1.2, 3.1.1, steps 1 to 3).
 pub(super) fn take_in_hand(transport: &dyn Transport) -> Result<(), Fault> {
-    transport.set_status(0);
-    if (0..RESET_READS_MAX).all(|_| transport.status() != 0) {
-        return Err(Fault::Reset);
-    }
+    reset(transport)?;
     transport.set_status(status::ACKNOWLEDGE);
     transport.set_status(IN_HAND);
     Ok(())
+}
+
+fn reset(transport: &dyn Transport) -> Result<(), Fault> {
+    transport.set_status(0);
+    let is_reset = (0..RESET_READS_MAX).any(|_| transport.status() == 0);
+    if is_reset { Ok(()) } else { Err(Fault::Reset) }
 }
 
 impl Device {
@@ -126,6 +129,14 @@ impl Device {
     #[must_use]
     pub fn acknowledge_interrupt(&self) -> bool {
         self.transport.acknowledge_interrupt()
+    }
+
+    /// Resets the device: it does not touch memory any more.
+    ///
+    /// # Errors
+    /// It does not come out of reset.
+    pub fn stop(&self) -> Result<(), DeviceError> {
+        reset(&*self.transport).map_err(|fault| DeviceError { place: self.place, fault })
     }
 
     /// Whether the device gave up (`DEVICE_NEEDS_RESET`), as QEMU's do when a ring is malformed: the

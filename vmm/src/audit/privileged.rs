@@ -4,7 +4,7 @@
 //! inlined, but the line tables keep the file that each instruction was written in. So that is what a
 //! line of the list names; of assembly, which has no line tables, it names the symbol.
 use super::{Error, Finding, Report, sweep};
-use crate::report::symbols::LineTables;
+use paravane_host::report::Symbols;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,7 +35,7 @@ pub struct ShimReport {
 /// As [`sweep`].
 pub fn sweep_shim(bytes: &[u8]) -> Result<ShimReport, Error> {
     let sweep = sweep(bytes)?;
-    let lines = LineTables::new(bytes);
+    let lines = Symbols::new(bytes);
     Ok(compare(sweep, LIST, |finding| place(&lines, finding)))
 }
 
@@ -69,7 +69,7 @@ fn entry(line: &str) -> &str {
 
 /// The file among the shim's sources that made the compiler put the instruction there; without one,
 /// the symbol.
-fn place(lines: &LineTables<'_>, finding: &Finding) -> String {
+fn place(lines: &Symbols<'_>, finding: &Finding) -> String {
     let in_shim = |file: &str| Some(format!("src/{}", file.rsplit_once(SOURCES)?.1));
     let file = lines.files(finding.address).into_iter().find_map(in_shim);
     file.or_else(|| finding.function.clone()).unwrap_or_else(|| "?".to_owned())

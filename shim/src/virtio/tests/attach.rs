@@ -65,6 +65,18 @@ fn a_pci_device_gets_queues_features_and_a_message() {
 }
 
 #[test]
+fn a_device_that_is_stopped_has_no_queues_any_more() {
+    let mut machine = Machine::default();
+    let core = machine.add_mmio(Core::net());
+    let mut device = machine.device();
+    device.attach(&attach(&device, 0)).unwrap();
+    device.stop().unwrap();
+    let core = core.lock().unwrap();
+    assert_eq!(core.status, 0);
+    assert!(core.queues.iter().all(|queue| !queue.is_ready));
+}
+
+#[test]
 fn only_what_is_offered_is_accepted() {
     let mut machine = Machine::default();
     let core = machine.add_mmio(Core::block().with_features(feature::VERSION_1));

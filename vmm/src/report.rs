@@ -1,15 +1,12 @@
 //! Crash reports with file and line, from the image's line tables.
 #![forbid(unsafe_code)]
-pub(crate) mod symbols;
-
-use crate::domain::Plan;
+pub(crate) use crate::domain::Plan;
 use crate::image_file::ImageFile;
 use paravane_host::ending::Crash;
-use paravane_host::report::Report;
+use paravane_host::report::{Report, Symbols};
 use paravane_host::space::AddressSpace;
 use paravane_host::status::Status;
 use std::io;
-use symbols::LineTables;
 
 /// What is known of a guest before it runs.
 #[derive(Debug)]
@@ -38,7 +35,7 @@ impl Subject {
     pub fn report(&self, crash: &Crash, frames: &[u64], console: &[u8], status: Status) -> String {
         // Without the image's bytes, addresses must do.
         let image = self.file.read_all().unwrap_or_default();
-        let symbols = &LineTables::new(&image);
+        let symbols = &Symbols::new(&image);
         let Self { name, space, .. } = self;
         Report { name, space, symbols, crash, frames, console, status }.to_string()
     }
