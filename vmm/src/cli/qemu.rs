@@ -10,7 +10,7 @@ macro_rules! example {
     () => {
         "\
 qemu-system-x86_64 -M microvm,acpi=off -cpu max -m 256 -nodefaults -no-reboot \\
-    -display none -serial stdio -device isa-debug-exit,iobase=0xf4,iosize=4 \\
+    -display none -serial mon:stdio -device isa-debug-exit,iobase=0xf4,iosize=4 \\
     -global virtio-mmio.force-legacy=false -kernel site.elf \\
     -drive file=site.elf,format=raw,readonly=on,if=none,id=site -device virtio-blk-device,drive=site \\
     -netdev user,id=net,hostfwd=tcp:127.0.0.1:8080-:80 -device virtio-net-device,netdev=net"
@@ -26,7 +26,7 @@ pub(super) fn command(path: &Path, bundle: &Bundle<'_>, manifest: &Manifest) -> 
     let path = path.display().to_string();
     let mut command = format!(
         "qemu-system-x86_64 -M microvm,acpi=off -cpu max -m {} -nodefaults -no-reboot \\
-    -display none -serial stdio -device isa-debug-exit,iobase=0xf4,iosize=4 \\
+    -display none -serial mon:stdio -device isa-debug-exit,iobase=0xf4,iosize=4 \\
     -global virtio-mmio.force-legacy=false -kernel {}",
         memory_mib(bundle, manifest),
         quoted(&path),
