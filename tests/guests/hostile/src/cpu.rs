@@ -41,9 +41,11 @@ pub(crate) const PROPERTIES: &[Property] = executes! {
     "swapgs" Dies: "swapgs";
     "xsetbv" Dies: "xor ecx, ecx", "xor edx, edx", "mov eax, 7", "xsetbv";
     "sysret" Dies: "sysretq";
+    "cli" Either: "cli";
+    "sti" Either: "sti";
     "in-port" Dies: "mov edx, 0x60", "in al, dx";
     "out-port" Dies: "mov edx, 0x80", "out dx, al";
-    "out-report-port" Dies: "mov al, 7", "out 0x21, al";
+    "out-report-port" Dies: "mov al, 7", "out 0xd0, al";
     "int-0x80" Dies: "mov eax, 20", "int 0x80";
     "int3" Dies: "int3";
     "ud2" Dies: "ud2";

@@ -72,8 +72,7 @@ pub(super) fn open() -> Result<Kvm, Unavailable> {
         version if version.cast_unsigned() == KVM_API_VERSION => {}
         version => return Err(Unavailable::Version(version)),
     }
-    for capability in [Cap::UserMemory, Cap::ExtCpuid, Cap::Xcrs, Cap::SyncRegs, Cap::ImmediateExit]
-    {
+    for capability in [Cap::UserMemory, Cap::ExtCpuid, Cap::SyncRegs, Cap::ImmediateExit] {
         if !kvm.check_extension(capability) {
             return Err(Unavailable::Capability(capability));
         }

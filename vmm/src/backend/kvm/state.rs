@@ -19,8 +19,9 @@ const CR4_OSXSAVE: u64 = 1 << 18;
 /// LME, LMA, NXE. Without SCE, `syscall` is an undefined instruction, except on software KVM.
 const EFER: u64 = 1 << 8 | 1 << 10 | 1 << 11;
 
-/// Bit 1 is always set. Interrupts are off and stay off: there are none.
-const RFLAGS: u64 = 1 << 1;
+/// Bit 1 is always set; IF. The guest itself gets no interrupts: there are none. But Bochs' VT-x lets
+/// the host's in only while the guest's flag allows them, and a guest that spins would run for ever.
+const RFLAGS: u64 = 1 << 1 | 1 << 9;
 
 const MSR_SYSENTER_EIP: u32 = 0x176;
 const MSR_LSTAR: u32 = 0xc000_0082;
@@ -157,6 +158,15 @@ mod tests {
     fn the_task_is_available_on_amd() {
         let amd = features(u32::from_le_bytes(*b"Auth"), 1, 1);
         assert_eq!(system_registers(kvm_sregs::default(), &amd).tr.type_, 9);
+    }
+
+    #[test]
+    fn system_call_instructions_lead_to_the_trap_where_they_lead_anywhere() {
+        let registers = model_specific().expect("three entries");
+        for index in [MSR_LSTAR, MSR_CSTAR, MSR_SYSENTER_EIP] {
+            let found = registers.as_slice().iter().find(|entry| entry.index == index);
+            assert_eq!(found.map(|entry| entry.data), Some(system::SYSCALL_TRAP), "{index:#x}");
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub(super) const TSS: u64 = SYSTEM_VIRT + 3 * PAGE_SIZE;
 const FAULT_STACK: u64 = SYSTEM_VIRT + 7 * PAGE_SIZE;
 pub(super) const FAULT_STACK_TOP: u64 = FAULT_STACK + PAGE_SIZE;
 
+const _: () = assert!(SYSCALL_TRAP >= FAULT_STACK_TOP, "nothing is mapped there");
+
 /// Offset of the page tables, the root first.
 const PAGE_TABLES: u64 = FAULT_STACK_TOP - SYSTEM_VIRT;
 
