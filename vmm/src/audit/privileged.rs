@@ -3,6 +3,9 @@
 //! Optimisation moves code from function to function and forgets the names of functions that were
 //! inlined, but the line tables keep the file that each instruction was written in. So that is what a
 //! line of the list names; of assembly, which has no line tables, it names the symbol.
+//!
+//! The sweep reads 64-bit code. The shim's first instructions are 32-bit code, most of which means the same;
+//! there it can miss an instruction, so whoever changes them should look at them.
 use super::{Error, Finding, Report, sweep};
 use paravane_host::report::Symbols;
 use serde::Serialize;
