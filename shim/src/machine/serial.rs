@@ -1,5 +1,6 @@
 //! COM1, a 16550 UART: the console, the line for reports, and where the operator can ask for an end.
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use x86_64::instructions::port::Port;
 
 const BASE: u16 = 0x3f8;
@@ -67,8 +68,21 @@ pub fn has_interrupt() -> bool {
     found
 }
 
+/// Whether the last byte ended a line.
+static IS_LINE_ENDED: AtomicBool = AtomicBool::new(true);
+
+/// Ends the line, if the last byte did not.
+pub fn end_line() {
+    if !IS_LINE_ENDED.load(Ordering::Relaxed) {
+        write(b"\n");
+    }
+}
+
 /// Sends bytes as they are, a line feed as carriage return and line feed.
 pub fn write(bytes: &[u8]) {
+    if let Some(last) = bytes.last() {
+        IS_LINE_ENDED.store(*last == b'\n', Ordering::Relaxed);
+    }
     let mut room = 0;
     for &byte in bytes {
         let pair: &[u8] = if byte == b'\n' { b"\r\n" } else { &[byte] };

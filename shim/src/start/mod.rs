@@ -45,8 +45,9 @@ pub(crate) fn end(status: Status) -> ! {
     power::off(status.code())
 }
 
-/// Writes one line, or a report of several, to the serial line.
+/// Writes one line, or a report of several, to the serial line; not behind what the guest wrote last.
 pub(crate) fn say(text: Arguments<'_>) {
+    serial::end_line();
     // The line takes everything.
     let _ = writeln!(serial::Line, "paravane: {text}");
 }
