@@ -2,26 +2,31 @@
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// A backend of `paravane run`.
+/// What a guest runs on: a backend of `paravane run`, or the shim in an emulated machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {
     Process,
     Kvm,
+    Shim,
 }
 
 impl Backend {
-    pub(crate) const ALL: [Self; 2] = [Self::Process, Self::Kvm];
+    pub(crate) const ALL: [Self; 3] = [Self::Process, Self::Kvm, Self::Shim];
 
-    /// The value of `--backend`.
+    /// Its name in names of cases, and the value of `--backend` where there is one.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Process => "process",
             Self::Kvm => "kvm",
+            Self::Shim => "shim",
         }
     }
 
-    /// Why the backend cannot be used on this machine, in `doctor`'s words.
+    /// Why the backend cannot be used on this machine; in `doctor`'s words, if it is one of `paravane run`.
     pub(crate) fn missing(self) -> Option<String> {
+        if self == Self::Shim {
+            return crate::shim::missing();
+        }
         let check = format!("backend {}", self.name());
         let checks = doctor()["checks"].as_array().cloned().unwrap_or_default();
         let found = checks.iter().find(|c| c["name"] == check.as_str());

@@ -1,10 +1,12 @@
-//! Running `paravane run` and looking at what it says.
+//! Running `paravane run`, or a machine with a bundle, and looking at what it says.
 use crate::backend::Backend;
+use crate::shim::{self, CTRL_C};
 use anyhow::{Context, Result, bail, ensure};
-use std::io::{BufRead, BufReader, Read};
+use std::fmt;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,17 +36,26 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
-/// A running `paravane run`. Killed when dropped.
+/// A running `paravane run`, or a machine with a bundle. Killed when dropped.
 pub(crate) struct Domain {
     child: Child,
     output: Arc<Output>,
     readers: Vec<std::thread::JoinHandle<()>>,
+    machine: Option<SerialLine>,
+}
+
+/// What a machine has and `paravane run` does not.
+struct SerialLine {
+    input: ChildStdin,
+    /// Its bundle.
+    _folder: tempfile::TempDir,
 }
 
 /// What a domain that ended leaves.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The exit status of `paravane run`; 128 + signal if it was killed.
+    /// The exit status of `paravane run`, 128 + signal if it was killed; of a machine, the status that
+    /// the shim told.
     pub(crate) status: i32,
     /// Standard output and standard error, line by line as they came.
     pub(crate) text: String,
@@ -59,25 +70,54 @@ struct Output {
 impl Domain {
     /// Starts `paravane run ARGUMENTS` on a backend.
     pub(crate) fn start(backend: Backend, arguments: &[&str]) -> Result<Self> {
-        let mut command = Command::new(paravane());
-        command.args(["run", "--backend", backend.name()]).args(arguments);
+        Self::start_behind(&[], backend, arguments)
+    }
+
+    /// The same with the words of `before` in front of the command: `ip netns exec ...`.
+    pub(crate) fn start_behind(
+        before: &[&str],
+        backend: Backend,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        if backend == Backend::Shim {
+            return shim::start_behind(before, arguments);
+        }
+        let program = paravane().display().to_string();
+        let words = [before, &[&program, "run", "--backend", backend.name()], arguments].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         Self::spawn(command)
     }
 
     /// Starts what `command` says, a `paravane run` with something before it.
     pub(crate) fn spawn(mut command: Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().context("starting paravane")?;
+        command.stdin(Stdio::null());
+        Ok(Self::follow(command)?.0)
+    }
+
+    /// Starts what `command` says, a machine with its serial line on standard input and output. The
+    /// folder is kept as long as the machine.
+    pub(crate) fn spawn_machine(mut command: Command, folder: tempfile::TempDir) -> Result<Self> {
+        command.stdin(Stdio::piped());
+        let (mut domain, input) = Self::follow(command)?;
+        domain.machine = Some(SerialLine { input: input.context("piped")?, _folder: folder });
+        Ok(domain)
+    }
+
+    fn follow(mut command: Command) -> Result<(Self, Option<ChildStdin>)> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
         let output = Arc::new(Output::default());
         let out = child.stdout.take().context("piped")?;
         let err = child.stderr.take().context("piped")?;
         let readers = vec![follow(out, output.clone()), follow(err, output.clone())];
-        Ok(Self { child, output, readers })
+        let input = child.stdin.take();
+        Ok((Self { child, output, readers, machine: None }, input))
     }
 
-    /// Runs until the domain ends by itself.
+    /// Runs until the domain ends by itself, or does not even start.
     pub(crate) fn run(backend: Backend, arguments: &[&str]) -> Result<Ended> {
-        Self::start(backend, arguments)?.ended()
+        Self::start(backend, arguments).and_then(Self::ended).or_else(anyhow::Error::downcast)
     }
 
     /// Process ID of the supervisor.
@@ -115,9 +155,17 @@ impl Domain {
         Ok(())
     }
 
+    /// Asks the domain to stop: with a signal, or on the machine's serial line.
+    pub(crate) fn request_stop(&mut self) -> Result<()> {
+        match &mut self.machine {
+            Some(line) => Ok(line.input.write_all(&[CTRL_C])?),
+            None => self.signal(libc::SIGTERM),
+        }
+    }
+
     /// Asks the domain to stop and waits for its end.
-    pub(crate) fn stop(self) -> Result<Ended> {
-        self.signal(libc::SIGTERM)?;
+    pub(crate) fn stop(mut self) -> Result<Ended> {
+        self.request_stop()?;
         self.ended()
     }
 
@@ -136,7 +184,12 @@ impl Domain {
             reader.join().expect("readers do not panic");
         }
         let status = status.code().or_else(|| status.signal().map(|s| 128 + s));
-        Ok(Ended { status: status.context("ended somehow")?, text: self.text() })
+        let (status, text) = (status.context("ended somehow")?, self.text());
+        let (status, text) = match self.machine {
+            Some(_) => shim::told_status(status, &text)?,
+            None => (status, text),
+        };
+        Ok(Ended { status, text })
     }
 }
 
@@ -153,11 +206,24 @@ fn follow(from: impl Read + Send + 'static, to: Arc<Output>) -> std::thread::Joi
         let mut reader = BufReader::new(from);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+            // As serial lines end them.
+            if line.ends_with(b"\r\n") {
+                line.remove(line.len() - 2);
+            }
             to.text.lock().expect("no panic").push_str(&String::from_utf8_lossy(&line));
             to.grown.notify_all();
             line.clear();
         }
     })
+}
+
+/// For a domain that ended where it should have started.
+impl std::error::Error for Ended {}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ended with status {}:\n{}", self.status, self.text)
+    }
 }
 
 impl Ended {

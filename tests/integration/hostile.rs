@@ -66,6 +66,11 @@ pub(crate) fn cases() -> Vec<Case> {
                 anyhow::ensure!(count > 80, "the guest lists {count} properties");
                 Ok(())
             }),
+            Case::new("hostile::sse-exception", |b| dies(b, "sse-exception"))
+                .not_on_shim("QEMU's processor does not know SIMD exceptions"),
+            Case::new("hostile::ring-used-in-text", |b| dies(b, "ring-used-in-text")).not_on_shim(
+                "QEMU's devices write wherever the guest says, which is for ever here",
+            ),
             Case::new("hostile::loop", endless),
             Case::new("hostile::loop-calls", endless_calls),
             Case::new("hostile::exit-255", |b| run(b, "exit-255")?.expect(CRASHED, &["255"])),
@@ -74,7 +79,19 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Properties whose end is checked by a case of its own.
-const SPECIAL: [&str; 3] = ["loop", "loop-calls", "exit-255"];
+const SPECIAL: [&str; 5] = ["sse-exception", "ring-used-in-text", "loop", "loop-calls", "exit-255"];
+
+/// Properties that end in another way on the shim: with this status, and this phrase. There the machine's
+/// devices work on the guest's rings. They find most mistakes, but reach all memory of the machine unless
+/// it has an IOMMU: what is the guest's own but not writable for it, and what is not the guest's.
+const ON_SHIM: [(&str, i32, &str); 5] = [
+    ("ring-read-into-text", 2, "the device wrote where the guest may not"),
+    ("ring-read-into-guard-page", 2, "the device wrote where the guest may not"),
+    ("ring-on-guard-page", 1, "survived"),
+    ("ring-buffer-behind-ram", 1, "survived"),
+    // QEMU's devices read zeros where there is no memory.
+    ("ring-buffer-wraps", 1, "survived"),
+];
 
 /// The guest's list of properties, from a run without arguments on the first backend that works.
 fn properties() -> String {
@@ -99,6 +116,10 @@ fn lives(backend: Backend, property: &str) -> Result<()> {
 
 /// The domain ends with a report that says what happened and where.
 fn dies(backend: Backend, property: &str) -> Result<()> {
+    let is_meant = |(name, ..): &&(&str, i32, &str)| *name == property && backend == Backend::Shim;
+    if let Some((_, status, phrase)) = ON_SHIM.iter().find(is_meant) {
+        return run(backend, property)?.expect(*status, &[phrase]);
+    }
     let cause = CAUSES.iter().find(|(name, _)| *name == property).map_or("", |(_, cause)| cause);
     let cause = if must_fault(backend, property) { "general protection fault" } else { cause };
     run(backend, property)?.expect(CRASHED, &[cause, "rip", "rsp", "backtrace"])
@@ -117,12 +138,12 @@ fn either(backend: Backend, property: &str) -> Result<()> {
     }
 }
 
-/// Whether the property is one that has to fault on this machine: with hardware virtualization and in
-/// a process. Software KVM does not look at the I/O bitmap.
+/// Whether the property is one that has to fault on this machine: with hardware virtualization, in a
+/// process, and behind the shim. Software KVM does not look at the I/O bitmap.
 fn must_fault(backend: Backend, property: &str) -> bool {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let has_hardware = processor.split_whitespace().any(|word| matches!(word, "vmx" | "svm"));
-    PORT_GUARD.contains(&property) && (backend == Backend::Process || has_hardware)
+    PORT_GUARD.contains(&property) && (backend != Backend::Kvm || has_hardware)
 }
 
 fn endless(backend: Backend) -> Result<()> {
@@ -138,6 +159,10 @@ fn endless_calls(backend: Backend) -> Result<()> {
     anyhow::ensure!(
         Command::new("kill").arg("-0").arg(domain.pid().to_string()).status()?.success()
     );
+    if backend == Backend::Shim {
+        // Whoever switched the machine on switches it off.
+        return Ok(());
+    }
     domain.signal(libc::SIGINT)?;
     domain.wait_for("again")?;
     domain.signal(libc::SIGINT)?;

@@ -16,6 +16,7 @@ mod malformed;
 mod namespace;
 mod network;
 mod pvh_loader;
+mod shim;
 mod sites;
 mod std_surface;
 mod tap;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         load::cases(),
         browser::cases(),
         bundle::cases(),
+        shim::cases(),
     ];
     let mut trials: Vec<Trial> = cases.into_iter().flatten().flat_map(case::Case::trials).collect();
     trials.extend(cli::trials());

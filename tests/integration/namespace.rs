@@ -27,10 +27,16 @@ impl Namespace {
         &self.0
     }
 
+    /// What in front of a command runs it in the namespace.
+    pub(crate) fn enter(&self) -> [&str; 4] {
+        ["ip", "netns", "exec", &self.0]
+    }
+
     /// A command in the namespace.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0]).args(words);
+        let [program, enter @ ..] = self.enter();
+        let mut command = Command::new(program);
+        command.args(enter).args(words);
         command
     }
 

@@ -2,7 +2,7 @@
 //! and of this test.
 use crate::backend::Backend;
 use crate::case::Case;
-use crate::domain::{Domain, free_port, guest, paravane};
+use crate::domain::{Domain, free_port, guest};
 use crate::namespace::{Namespace, is_root};
 use anyhow::{Result, ensure};
 use std::io::{Read, Write};
@@ -91,12 +91,8 @@ impl Drop for Peers {
 
 /// Runs the guest as a client in the namespace.
 fn ask(namespace: &Namespace, backend: Backend, net: &str, server: &str) -> Result<String> {
-    let program = paravane().display().to_string();
-    let image = guest("net-surface");
-    let words =
-        [&program, "run", "--backend", backend.name(), "--net", net, &image, "--", "client"];
-    let ended =
-        Domain::spawn(namespace.command(&[&words[..], &[server, NAME]].concat()))?.ended()?;
+    let arguments = ["--net", net, &guest("net-surface"), "--", "client", server, NAME];
+    let ended = Domain::start_behind(&namespace.enter(), backend, &arguments)?.ended()?;
     ended.expect(0, &["passed"])?;
     Ok(ended.text)
 }

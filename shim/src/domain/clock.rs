@@ -71,7 +71,7 @@ impl Clock {
     }
 
     /// Has the timer come to see whether the guest lives, if anybody wants to know.
-    pub(super) fn watch(&mut self, apic: &Apic) {
+    pub fn watch(&mut self, apic: &Apic) {
         if let Some(patience_ns) = self.patience_ns {
             self.set_timer(apic, self.last_call_ns + patience_ns);
         }

@@ -94,6 +94,7 @@ fn run(info: u32) -> Result<Infallible, StartError> {
         stop: Stop::default(),
     }));
     serial::enable_interrupt();
+    domain.clock.watch(&domain.apic);
     // SAFETY: tables, interrupts, `syscall` registers and the guest's memory are ready.
     unsafe { enter(domain, image.entry(), entry_stack, START_INFO) }
 }

@@ -61,7 +61,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
         ring.kick();
     }),
     ("ring-buffer-behind-ram", Dies, |info| {
-        let end = info.ram_size;
+        let end = info.dma_offset + info.ram_size;
         with_chain(info, |ring| {
             ring.descriptor(0, end - 8, 16, NEXT, 1);
             ring.descriptor(1, ring.buffer(), 1, WRITE, 0);
@@ -84,9 +84,11 @@ pub(crate) const PROPERTIES: &[Property] = &[
     }),
     ("ring-read-into-text", Dies, |info| {
         let text = crate::main as *const () as u64 - RAM_BASE;
-        read_into(info, text);
+        read_into(info, info.dma_offset + text);
     }),
-    ("ring-read-into-guard-page", Dies, |info| read_into(info, info.stack_base)),
+    ("ring-read-into-guard-page", Dies, |info| {
+        read_into(info, info.dma_offset + info.stack_base);
+    }),
     ("ring-on-guard-page", Dies, |info| {
         let ring = Ring::attach_at(info, info.stack_base);
         ring.kick();
@@ -94,7 +96,7 @@ pub(crate) const PROPERTIES: &[Property] = &[
     }),
     ("ring-used-in-text", Dies, |info| {
         let text = (crate::main as *const () as u64 - RAM_BASE) & !0xfff;
-        let ring = Ring::attach_with(info, |queue| queue.used = text);
+        let ring = Ring::attach_with(info, |queue| queue.used = info.dma_offset + text);
         ring.request(info);
         ring.publish(1);
         ring.kick();
@@ -105,6 +107,9 @@ pub(crate) const PROPERTIES: &[Property] = &[
         }
     }),
 ];
+
+/// Monotonic time by which a device that works on its own has looked at a ring.
+const LOOKED_BY_NS: u64 = 1_000_000_000;
 
 const SIZE: u16 = 8;
 const NEXT: u16 = 1;
@@ -126,7 +131,7 @@ fn with_chain(info: &StartInfo, build: impl Fn(&Ring)) {
     ring.kick();
 }
 
-/// Reads sector 0 to where the guest itself may not write.
+/// Reads sector 0 to a device address where the guest itself may not write.
 fn read_into(info: &StartInfo, target: u64) {
     let ring = Ring::attach(info);
     ring.request(info);
@@ -142,7 +147,9 @@ fn read_into(info: &StartInfo, target: u64) {
 /// A virtqueue of eight entries in free RAM behind the stacks: table, available and used ring in one
 /// page, buffers in the next.
 struct Ring {
+    /// RAM offset.
     base: u64,
+    dma_offset: u64,
     attach: Attach,
 }
 
@@ -163,15 +170,16 @@ impl Ring {
         let device = u32::try_from(block_device(info)).unwrap_or(0);
         let mut attach =
             Attach { device, queue_count: 1, features: feature::VERSION_1, ..Attach::default() };
+        let address = info.dma_offset + base;
         attach.queues[0] = QueueSetup {
-            descriptors: base,
-            available: base + 0x400,
-            used: base + 0x800,
+            descriptors: address,
+            available: address + 0x400,
+            used: address + 0x800,
             size: SIZE,
             reserved: [0; 3],
         };
         change(&mut attach.queues[0]);
-        let ring = Self { base, attach };
+        let ring = Self { base, dma_offset: info.dma_offset, attach };
         expect(call(Hypercall::Attach, ring.attach_args()) == 0, "attach");
         ring
     }
@@ -184,8 +192,9 @@ impl Ring {
         u64::from(self.attach.device)
     }
 
+    /// Device address of the buffers.
     fn buffer(&self) -> u64 {
-        self.base + 0x1000
+        self.dma_offset + self.base + 0x1000
     }
 
     fn store<T>(&self, offset: u64, value: T) {
@@ -215,9 +224,10 @@ impl Ring {
         self.store(0x400 + 2, index);
     }
 
+    /// Tells the device, and gives one that works on its own the time to look.
     fn kick(&self) {
         call(Hypercall::Notify, [self.device(), 0, 0]);
-        call(Hypercall::Wait, [0, 0, 0]);
+        while call(Hypercall::Wait, [LOOKED_BY_NS, 0, 0]) != 0 {}
     }
 
     /// A well-formed read of sector 0: header, 512 bytes, status.

@@ -1,6 +1,8 @@
 //! Guest that uses the kernel part by part. Its first argument names the part; `kernel.rs` of the
 //! integration tests knows how each ends.
-use paravane_abi::manifest::Manifest;
+use paravane_abi::device::DeviceKind;
+use paravane_abi::manifest::{Manifest, ManifestDevice};
+use paravane_kernel::block::{BlockError, Disk, SECTOR_SIZE};
 use paravane_kernel::executor::{Poller, register_poller};
 use paravane_kernel::time::{Instant, now, sleep, timeout};
 use paravane_kernel::{console, entropy, fiber, memory, run, stop_requested, task};
@@ -10,7 +12,11 @@ use std::time::Duration;
 
 const STACK_SIZE: u32 = 64 << 10;
 
-paravane_libc::image!(Manifest::new("kernel-surface", 8 << 20, &[]).with_stacks(3, STACK_SIZE));
+const BLOCK: ManifestDevice = ManifestDevice { kind: DeviceKind::Block as u32, required: 0 };
+
+paravane_libc::image!(
+    Manifest::new("kernel-surface", 8 << 20, &[BLOCK]).with_stacks(3, STACK_SIZE)
+);
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
@@ -19,6 +25,7 @@ fn main() {
         Some("fibers") => fibers(),
         Some("memory") => memory_comes_back(),
         Some("entropy") => entropy_differs(),
+        Some("disks") => run(disks()).expect("the disks work"),
         Some("drain") => drain(),
         Some("exit") => paravane_kernel::exit(42),
         Some("overflow") => println!("{}", run(fiber::run(|| deep(u64::MAX)))),
@@ -114,6 +121,25 @@ fn entropy_differs() {
     entropy::fill(&mut second);
     assert!(first != second && first != [0; 16]);
     println!("random {:032x}", u128::from_le_bytes(first));
+}
+
+/// Tells what every disk is that has a name, and signs those that can be written in their last sector.
+async fn disks() -> Result<(), BlockError> {
+    for tag in ["site", "disk-a", "disk-b"] {
+        let Some(disk) = Disk::open(tag) else { continue };
+        let (sectors, read_only) = (disk.capacity_sectors(), disk.is_read_only());
+        let mut sector = [0; SECTOR_SIZE as usize];
+        disk.read(0, &mut sector).await?;
+        let start = String::from_utf8_lossy(&sector[..6]);
+        println!("{tag}: {sectors} sectors, read-only {read_only}, {start:?}");
+        if !read_only {
+            sector = [0; _];
+            sector[..tag.len()].copy_from_slice(tag.as_bytes());
+            disk.write(sectors - 1, &sector).await?;
+            disk.flush().await?;
+        }
+    }
+    Ok(())
 }
 
 /// Counts the turns of the executor's loop.
