@@ -1,22 +1,11 @@
 //! The web appliance on each of its hosts.
-use crate::server::{Server, release};
-use anyhow::{Context, Result, ensure};
+use crate::host::{Host, QEMU, bundle, machine, paravane, text, words};
+use crate::server::Server;
+use anyhow::Result;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// What the appliance runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Host {
-    /// `paravane run --backend process`.
-    Process,
-    /// `paravane run --backend kvm`.
-    Kvm,
-    /// A bundle under QEMU, every instruction translated (TCG).
-    Emulation,
-}
 
 /// How it is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,42 +15,6 @@ pub(crate) enum Network {
     /// Through a TAP interface of its own.
     Tap,
 }
-
-impl Host {
-    /// The hosts that this machine can be.
-    pub(crate) fn available() -> Vec<Self> {
-        let kvm = fs::exists("/dev/kvm").unwrap_or(false);
-        let qemu = Command::new(QEMU).arg("--version").output().is_ok();
-        let present = [
-            (Self::Process, true, ""),
-            (Self::Kvm, kvm, "no /dev/kvm"),
-            (Self::Emulation, qemu, "no QEMU"),
-        ];
-        for (host, _, reason) in present.iter().filter(|(_, present, _)| !present) {
-            eprintln!("  {reason}: the row {} is left out", host.name());
-        }
-        present.into_iter().filter(|&(_, present, _)| present).map(|(host, ..)| host).collect()
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::Kvm => "kvm",
-            Self::Emulation => "emulation",
-        }
-    }
-
-    /// Third byte of the addresses of this host's TAP network.
-    fn subnet(self) -> u8 {
-        match self {
-            Self::Process => 77,
-            Self::Kvm => 78,
-            Self::Emulation => 79,
-        }
-    }
-}
-
-const QEMU: &str = "qemu-system-x86_64";
 
 /// A command that starts the appliance, and where it is going to answer.
 #[derive(Debug)]
@@ -103,7 +56,7 @@ impl Launch {
                 format!("10.{net}.0.2:80")
             }
         };
-        Ok(Self { program: release().join("paravane"), arguments, address })
+        Ok(Self { program: paravane(), arguments, address })
     }
 
     fn qemu(
@@ -113,9 +66,8 @@ impl Launch {
         config: &Path,
         folder: &Path,
     ) -> Result<Self> {
-        let bundle = folder.join("site.elf");
-        let mut flags = words(&["bundle", "web", "-o", &text(&bundle), "--site", &text(site)]);
-        flags.extend(["--config".into(), text(config)]);
+        let file = folder.join("site.elf");
+        let mut flags = words(&["--site", &text(site), "--config", &text(config)]);
         let net = host.subnet();
         let (netdev, address) = match network {
             Network::User => {
@@ -129,39 +81,11 @@ impl Launch {
                 (netdev, format!("10.{net}.0.2:80"))
             }
         };
-        let bundled = Command::new(release().join("paravane")).args(flags).output();
-        let bundled = bundled.context("running paravane bundle")?;
-        ensure!(bundled.status.success(), "{}", String::from_utf8_lossy(&bundled.stderr));
-        let drive = format!("file={},format=raw,readonly=on,if=none,id=disk", text(&bundle));
-        let arguments = words(&[
-            "-M",
-            "microvm,acpi=off",
-            "-accel",
-            "tcg",
-            "-cpu",
-            "max",
-            "-m",
-            "128",
-            "-nodefaults",
-            "-no-user-config",
-            "-no-reboot",
-            "-display",
-            "none",
-            "-serial",
-            "stdio",
-            "-global",
-            "virtio-mmio.force-legacy=false",
-            "-kernel",
-            &text(&bundle),
-            "-netdev",
-            &netdev,
-            "-device",
-            "virtio-net-device,netdev=net",
-            "-drive",
-            &drive,
-            "-device",
-            "virtio-blk-device,drive=disk",
-        ]);
+        bundle(&file, "web", &flags)?;
+        let drive = format!("file={},format=raw,readonly=on,if=none,id=disk", text(&file));
+        let mut arguments = machine(&file, 128);
+        arguments.extend(words(&["-netdev", &netdev, "-device", "virtio-net-device,netdev=net"]));
+        arguments.extend(words(&["-drive", &drive, "-device", "virtio-blk-device,drive=disk"]));
         Ok(Self { program: QEMU.into(), arguments, address })
     }
 }
@@ -179,12 +103,4 @@ fn up_script(net: u8, folder: &Path) -> Result<String> {
 
 fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
-}
-
-fn text(path: &Path) -> String {
-    path.display().to_string()
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
 }

@@ -1,7 +1,8 @@
 //! From exec to the first HTTP 200, over the user network of `paravane` or QEMU.
-use crate::appliance::{Host, Launch, Network};
-use crate::figures::Figures;
+use crate::appliance::{Launch, Network};
+use crate::host::Host;
 use crate::server::is_ok;
+use crate::session::Session;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,13 +12,14 @@ use std::time::{Duration, Instant};
 /// time without an answer, a new connection is made.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-pub(crate) fn measure(figures: &mut Figures, quick: bool) -> Result<()> {
+pub(crate) fn measure(session: &mut Session) -> Result<()> {
     eprintln!("boot: exec to the first HTTP 200, example site");
     let hosts = Host::available();
-    for _ in 0..if quick { 2 } else { 15 } {
+    for _ in 0..session.pick(2, 15) {
         for host in &hosts {
+            session.noise.calibrate()?;
             let ms = first_response_ms(*host)?;
-            figures.sample(&format!("boot: exec to first 200, {}", host.name()), "ms", ms);
+            session.figures.sample(&format!("boot: exec to first 200, {}", host.name()), "ms", ms);
         }
     }
     Ok(())

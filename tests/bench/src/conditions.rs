@@ -1,14 +1,20 @@
 //! Under which conditions the figures were taken.
+use crate::host::QEMU;
 use std::process::Command;
 
 /// Name and value of every condition that bears on the figures.
-pub(crate) fn collect() -> Vec<(&'static str, String)> {
+pub(crate) fn collect(quick: bool) -> Vec<(&'static str, String)> {
+    let length = if quick { "quick: shows that it works, not how fast" } else { "full" };
     vec![
+        ("session", length.into()),
         ("commit", output("git", &["describe", "--always", "--dirty"])),
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("cpu", cpu_model()),
         ("cpus", std::thread::available_parallelism().map_or(0, usize::from).to_string()),
+        ("huge pages", read("/sys/kernel/mm/transparent_hugepage/enabled")),
         ("congestion control", read("/proc/sys/net/ipv4/tcp_congestion_control")),
+        ("rustc", output("rustc", &["--version"])),
+        ("qemu", output(QEMU, &["--version"])),
         ("nginx", output("nginx", &["-v"])),
         ("wrk", output("wrk", &["-v"])),
         (

@@ -1,13 +1,13 @@
 //! Samples, medians, and how they are written down.
-use anyhow::Result;
+use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// All samples of a session.
 #[derive(Debug)]
 pub(crate) struct Figures {
     conditions: Vec<(&'static str, String)>,
     rows: Vec<Row>,
+    references: Vec<[&'static str; 2]>,
 }
 
 /// The samples of one figure.
@@ -20,7 +20,7 @@ struct Row {
 
 impl Figures {
     pub(crate) fn new(conditions: Vec<(&'static str, String)>) -> Self {
-        Self { conditions, rows: Vec::new() }
+        Self { conditions, rows: Vec::new(), references: Vec::new() }
     }
 
     /// Adds one sample of a figure.
@@ -30,6 +30,16 @@ impl Figures {
             Some(row) => row.samples.push(value),
             None => self.rows.push(Row { name: name.to_owned(), unit, samples: vec![value] }),
         }
+    }
+
+    /// Adds what others claim of themselves, to stand below the figures.
+    pub(crate) fn reference(&mut self, name: &'static str, value: &'static str) {
+        self.references.push([name, value]);
+    }
+
+    /// Smallest, median and largest sample of a figure.
+    pub(crate) fn spread(&self, name: &str) -> Option<[f64; 3]> {
+        self.rows.iter().find(|row| row.name == name).map(|row| spread(&row.samples))
     }
 
     /// A Markdown table: median, extremes, number of samples.
@@ -43,6 +53,9 @@ impl Figures {
             let _ =
                 writeln!(text, "| {name} | {median:.2} {unit} | {min:.2} | {max:.2} | {runs} |");
         }
+        for [name, value] in &self.references {
+            let _ = writeln!(text, "| {name} | {value} | | | |");
+        }
         text.push_str("\nConditions: ");
         let all: Vec<_> = self.conditions.iter().map(|(k, v)| format!("{k}: {v}")).collect();
         text.push_str(&all.join("; "));
@@ -50,35 +63,36 @@ impl Figures {
         text
     }
 
-    /// Writes `results.json` and `results.md` into a folder.
-    pub(crate) fn write(&self, folder: &Path) -> Result<()> {
-        std::fs::create_dir_all(folder)?;
-        let rows: Vec<_> = self
-            .rows
-            .iter()
-            .map(|r| serde_json::json!({"name": r.name, "unit": r.unit, "samples": r.samples}))
-            .collect();
-        let conditions: serde_json::Map<_, _> =
-            self.conditions.iter().map(|(k, v)| ((*k).to_owned(), v.as_str().into())).collect();
-        let json = serde_json::json!({"conditions": conditions, "figures": rows});
-        std::fs::write(folder.join("results.json"), serde_json::to_string_pretty(&json)?)?;
-        std::fs::write(folder.join("results.md"), self.markdown())?;
-        Ok(())
+    /// All samples, the conditions, and what speaks against the figures.
+    pub(crate) fn json(&self, complaints: &[String]) -> Value {
+        let row = |r: &Row| json!({"name": r.name, "unit": r.unit, "samples": r.samples});
+        let rows: Vec<_> = self.rows.iter().map(row).collect();
+        let condition = |(k, v): &(&str, String)| ((*k).to_owned(), v.as_str().into());
+        let conditions: Map<_, _> = self.conditions.iter().map(condition).collect();
+        json!({"conditions": conditions, "too noisy": complaints, "figures": rows})
     }
 }
 
 /// Minimum, median and maximum; zeroes if there are no samples.
-pub(crate) fn spread(samples: &[f64]) -> [f64; 3] {
+fn spread(samples: &[f64]) -> [f64; 3] {
+    [0.0, 0.5, 1.0].map(|share| quantile(samples, share))
+}
+
+/// First quartile, median and third quartile; zeroes if there are no samples.
+pub(crate) fn quartiles(samples: &[f64]) -> [f64; 3] {
+    [0.25, 0.5, 0.75].map(|share| quantile(samples, share))
+}
+
+/// The value below which this share of the samples lies, linear between samples.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "few samples")]
+#[expect(clippy::cast_sign_loss, reason = "shares are not negative")]
+fn quantile(samples: &[f64], share: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let at = |i: usize| sorted.get(i).copied().unwrap_or(0.0);
-    let middle = sorted.len() / 2;
-    let median = if sorted.len().is_multiple_of(2) {
-        f64::midpoint(at(middle.saturating_sub(1)), at(middle))
-    } else {
-        at(middle)
-    };
-    [at(0), median, at(sorted.len().saturating_sub(1))]
+    let place = share * sorted.len().saturating_sub(1) as f64;
+    let at = |place: f64| sorted.get(place as usize).copied().unwrap_or(0.0);
+    let (below, above) = (at(place.floor()), at(place.ceil()));
+    below + (above - below) * place.fract()
 }
 
 #[cfg(test)]
@@ -90,5 +104,19 @@ mod tests {
         assert_eq!(spread(&[3.0, 1.0, 2.0]), [1.0, 2.0, 3.0]);
         assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), [1.0, 2.5, 4.0]);
         assert_eq!(spread(&[]), [0.0; 3]);
+        assert_eq!(quartiles(&[5.0, 1.0, 2.0, 3.0, 4.0]), [2.0, 3.0, 4.0]);
+        assert_eq!(quartiles(&[1.0, 2.0]), [1.25, 1.5, 1.75]);
+    }
+
+    #[test]
+    fn the_table_has_figures_references_and_conditions() {
+        let mut figures = Figures::new(vec![("cpu", "a fast one".to_owned())]);
+        [1.0, 3.0].into_iter().for_each(|ms| figures.sample("start", "ms", ms));
+        figures.reference("start, claimed", "5 ms");
+        assert_eq!(figures.spread("start"), Some([1.0, 2.0, 3.0]));
+        let lines = ["| start | 2.00 ms | 1.00 | 3.00 | 2 |", "| start, claimed | 5 ms | | | |"];
+        let text = figures.markdown();
+        assert!(lines.iter().all(|line| text.contains(line)), "{text}");
+        assert!(text.ends_with("Conditions: cpu: a fast one\n"), "{text}");
     }
 }

@@ -5,53 +5,63 @@
 mod appliance;
 mod boot;
 mod conditions;
+mod cpu;
 mod figures;
+mod host;
 mod memory;
+mod noise;
+mod plot;
+mod program;
 mod server;
+mod session;
 mod web;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use figures::Figures;
+use session::Session;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     /// Exec of `paravane` to the first HTTP 200.
     Boot,
+    /// Pieces of pure computation in a guest, against the same compiled natively.
+    Cpu,
     /// Size of the web image, memory of an idle appliance.
     Memory,
     /// Requests per second against nginx, small file, keep-alive.
     Web,
 }
 
-/// Measures the release build against native servers on this machine.
+/// Measures the release build against native programs on this machine.
 #[derive(Debug, Parser)]
+#[command(after_help = noise::HELP)]
 struct Arguments {
     /// What to measure; everything by default.
     parts: Vec<Part>,
     /// Few and short runs: shows that the benchmarks work, not how fast anything is.
     #[arg(long)]
     quick: bool,
-    /// Where the JSON and Markdown results go.
+    /// Where results.json, results.md and a plot PART.svg go.
     #[arg(long, default_value = "target/bench")]
     results: PathBuf,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::parse();
     if arguments.parts.is_empty() {
         arguments.parts = Part::value_variants().to_vec();
     }
-    let mut figures = Figures::new(conditions::collect());
+    let mut session = Session::new(arguments.quick)?;
     for part in &arguments.parts {
         match part {
-            Part::Boot => boot::measure(&mut figures, arguments.quick)?,
-            Part::Memory => memory::measure(&mut figures, arguments.quick)?,
-            Part::Web => web::measure(&mut figures, arguments.quick)?,
+            Part::Boot => boot::measure(&mut session)?,
+            Part::Cpu => cpu::measure(&mut session)?,
+            Part::Memory => memory::measure(&mut session)?,
+            Part::Web => web::measure(&mut session)?,
         }
     }
-    figures.write(&arguments.results)?;
-    print!("{}", figures.markdown());
-    Ok(())
+    let reported = session.report(&arguments.results)?;
+    Ok(if reported { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

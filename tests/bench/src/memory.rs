@@ -1,17 +1,18 @@
 //! Size of the web image; memory of an idle appliance, VMM and guest together.
-use crate::figures::Figures;
+use crate::host::paravane;
 use crate::server::{Server, release};
+use crate::session::Session;
 use anyhow::{Context, Result, ensure};
 use std::net::TcpListener;
 use std::process::Command;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-pub(crate) fn measure(figures: &mut Figures, quick: bool) -> Result<()> {
+pub(crate) fn measure(session: &mut Session) -> Result<()> {
     eprintln!("memory: the web image and an idle appliance, example site");
-    figures.sample("size: web image, stripped", "MiB", stripped_size()? / MIB);
-    for _ in 0..if quick { 1 } else { 5 } {
-        figures.sample("memory: idle web appliance, process", "MiB", idle_memory()? / MIB);
+    session.figures.sample("size: web image, stripped", "MiB", stripped_size()? / MIB);
+    for _ in 0..session.pick(1, 5) {
+        session.figures.sample("memory: idle web appliance, process", "MiB", idle_memory()? / MIB);
     }
     Ok(())
 }
@@ -32,7 +33,7 @@ fn idle_memory() -> Result<f64> {
     let publish = format!("{address}:80");
     let arguments =
         ["run", "web", "--backend", "process", "--site", "examples/site", "--publish", &publish];
-    let mut server = Server::start(&release().join("paravane"), &arguments, &address)?;
+    let mut server = Server::start(&paravane(), &arguments, &address)?;
     server.wait_ready("/")?;
     std::thread::sleep(std::time::Duration::from_millis(500));
     Ok(server.memory_bytes() as f64)

@@ -22,8 +22,12 @@ pub(crate) struct Server {
 
 /// Where the release build lies.
 pub(crate) fn release() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
-    target.join("release")
+    target().join("release")
+}
+
+/// Where builds lie.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from)
 }
 
 impl Server {

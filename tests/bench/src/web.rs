@@ -1,7 +1,9 @@
 //! Requests per second: the web appliance on each host against nginx over loopback, one worker each.
-use crate::appliance::{Host, Launch, Network};
-use crate::figures::Figures;
+use crate::appliance::{Launch, Network};
+use crate::host::{Host, installed};
+use crate::plot::{Plot, PlotRow};
 use crate::server::{CLIENT_CPU, Server};
+use crate::session::Session;
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::net::TcpListener;
@@ -11,14 +13,70 @@ use std::process::Command;
 const CONNECTIONS: u32 = 64;
 const BODY_LEN: usize = 128;
 
-pub(crate) fn measure(figures: &mut Figures, quick: bool) -> Result<()> {
+/// Row of the native server.
+const NGINX: &str = "nginx over loopback";
+
+pub(crate) fn measure(session: &mut Session) -> Result<()> {
     eprintln!("web: {BODY_LEN} B file, keep-alive, {CONNECTIONS} connections");
+    if !installed("wrk") {
+        eprintln!("  no wrk: the part web is left out");
+        return Ok(());
+    }
     let folder = tempfile::tempdir()?;
+    let mut contenders = start(&folder)?;
+    for (_, server) in &mut contenders {
+        server.wait_ready("/small.txt")?;
+    }
+    let seconds = session.pick(1, 5);
+    for _ in 0..session.pick(1, 5) {
+        let mut baseline = None;
+        for (name, server) in &contenders {
+            session.noise.calibrate()?;
+            let run = run(server, seconds)?;
+            session.figures.sample(&figure("requests/s", name), "/s", run.requests_per_s);
+            session.figures.sample(&figure("CPU per request", name), "us", run.cpu_us);
+            if name == NGINX {
+                baseline = Some(run.requests_per_s);
+                session.noise.yardstick("a request to nginx", 1.0 / run.requests_per_s);
+            }
+            if let Some(base) = baseline {
+                session.figures.sample(&figure(RATIO, name), "x", run.requests_per_s / base);
+            }
+        }
+    }
+    plot(session, contenders.iter().map(|(name, _)| name));
+    Ok(())
+}
+
+const RATIO: &str = "ratio to nginx";
+
+fn figure(what: &str, contender: &str) -> String {
+    format!("web: {what}, {contender}")
+}
+
+fn plot<'a>(session: &mut Session, contenders: impl Iterator<Item = &'a String>) {
+    let row = |name: &String| {
+        let spread = session.figures.spread(&figure(RATIO, name))?;
+        Some(PlotRow { label: name.clone(), spread })
+    };
+    let rows: Vec<_> = contenders.filter_map(row).collect();
+    if !rows.is_empty() {
+        let title = format!("Requests/s relative to nginx, {CONNECTIONS} connections");
+        session.plot("web", Plot { title, rows, references: Vec::new() });
+    }
+}
+
+/// Starts all servers that can be had here; the native one, which others are compared with, is the first.
+fn start(folder: &tempfile::TempDir) -> Result<Vec<(String, Server)>> {
     let site = folder.path().join("site");
     fs::create_dir(&site)?;
     fs::write(site.join("small.txt"), vec![b'x'; BODY_LEN])?;
-    let seconds = if quick { 1 } else { 5 };
-    let mut contenders = vec![("nginx over loopback".to_owned(), nginx(folder.path(), &site)?)];
+    let mut contenders = Vec::new();
+    if installed("nginx") {
+        contenders.push((NGINX.to_owned(), nginx(folder.path(), &site)?));
+    } else {
+        eprintln!("  no nginx: the row {NGINX} and all ratios are left out");
+    }
     // SAFETY: geteuid only returns a number.
     let is_root = unsafe { libc::geteuid() } == 0;
     if !is_root {
@@ -27,26 +85,12 @@ pub(crate) fn measure(figures: &mut Figures, quick: bool) -> Result<()> {
     for host in Host::available() {
         for (network, name) in [(Network::User, "user network"), (Network::Tap, "tap")] {
             if network == Network::User || is_root {
-                let launch = Launch::new(host, network, &site, &subfolder(&folder, host, name)?)?;
+                let launch = Launch::new(host, network, &site, &subfolder(folder, host, name)?)?;
                 contenders.push((format!("{}, {name}", host.name()), launch.start()?));
             }
         }
     }
-    for (_, server) in &mut contenders {
-        server.wait_ready("/small.txt")?;
-    }
-    for _ in 0..if quick { 1 } else { 5 } {
-        let mut baseline = None;
-        for (name, server) in &contenders {
-            let run = run(server, seconds)?;
-            let figure = |what: &str| format!("web: {what}, {name}");
-            figures.sample(&figure("requests/s"), "/s", run.requests_per_s);
-            figures.sample(&figure("CPU per request"), "us", run.cpu_us);
-            let base = *baseline.get_or_insert(run.requests_per_s);
-            figures.sample(&figure("ratio to nginx"), "x", run.requests_per_s / base);
-        }
-    }
-    Ok(())
+    Ok(contenders)
 }
 
 /// A folder of its own for each contender.
