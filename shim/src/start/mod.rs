@@ -56,7 +56,8 @@ fn run(info: u32) -> Result<Infallible, StartError> {
     // SAFETY: the boot code's tables are in use until `activate` below, and `told` is a copy.
     let told = Told::read(&unsafe { Identity::new() }, info.into())?;
     cpu::check()?;
-    let bundle = Bundle::parse(plan::payload(&told.memory)).map_err(refusal)?;
+    let payload = plan::payload(&told.memory).ok_or(StartError::NoRam)?;
+    let bundle = Bundle::parse(payload).map_err(refusal)?;
     let image = Image::read(bundle.image)?;
     let plan = Plan::new(&told.memory, &bundle, &image)?;
 

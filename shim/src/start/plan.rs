@@ -38,17 +38,18 @@ unsafe extern "C" {
     static __shim_end: u8;
 }
 
-/// What lies behind the shim, up to the end of the RAM that the shim lies in.
-pub(super) fn payload(areas: &[Area]) -> &'static [u8] {
+/// What lies behind the shim, up to the end of the RAM that the shim lies in; `None` if the shim itself does
+/// not fit there.
+pub(super) fn payload(areas: &[Area]) -> Option<&'static [u8]> {
     let start = (&raw const __shim_end) as u64;
     let ends = areas.iter().filter(|area| area.is_ram).filter_map(|area| {
         let end = area.start.saturating_add(area.len);
         (area.start <= start && start < end).then_some(end)
     });
-    let end = ends.max().unwrap_or(start).min(1 << 32);
+    let end = ends.max()?.min(1 << 32);
     // SAFETY: RAM, mapped one to one now and, as far as it is used, later; nobody writes there before
     // the plan says where the payload ends.
-    unsafe { core::slice::from_raw_parts(&raw const __shim_end, to_usize(end - start)) }
+    Some(unsafe { core::slice::from_raw_parts(&raw const __shim_end, to_usize(end - start)) })
 }
 
 /// Which physical memory is for what.

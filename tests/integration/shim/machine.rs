@@ -107,4 +107,9 @@ impl Machine {
         command.args(&words[1..]).args(&self.words);
         Domain::spawn_machine(command, folder)
     }
+
+    /// Switches it on.
+    pub(super) fn start(self, folder: TempDir) -> Result<Domain> {
+        self.start_behind(&[], folder)
+    }
 }

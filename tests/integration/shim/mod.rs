@@ -1,5 +1,6 @@
 //! The shim as a backend: bundles in QEMU. And what only the shim has: machines and their devices, and
 //! bundles and machines that it refuses.
+mod damage;
 mod flags;
 mod machine;
 mod machines;
