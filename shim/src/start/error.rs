@@ -41,7 +41,10 @@ pub(super) enum StartError {
     Devices(#[from] DiscoverError),
     #[error(transparent)]
     StartInfo(#[from] StartInfoError),
-    #[error("the image {image} needs a {device} device, and the machine has none (QEMU: {remedy})")]
+    #[error(
+        "the image {image} needs a {device} device, and the machine shows none (QEMU: {remedy}; microvm shows them \
+         with acpi=off only)"
+    )]
     MissingDevice { image: String, device: &'static str, remedy: &'static str },
     #[error("the bundle's disk is truncated: {have} of {need} bytes")]
     TruncatedDisk { have: u64, need: u64 },

@@ -124,6 +124,12 @@ fn machines() -> Vec<Case> {
             let machine = attempt.machine(Model::Q35)?.with_network("user");
             refused(machine, attempt, HOST, "the image web needs a block device")
         }),
+        case("devices-in-acpi-only", || {
+            let attempt = web()?;
+            let machine = attempt.machine(Model::Microvm)?.with(&["-M", "microvm,acpi=on"]);
+            let machine = machine.with_disk(&attempt.path(), true).with_network("user");
+            refused(machine, attempt, HOST, "microvm shows them with acpi=off only")
+        }),
         case("too-many-devices", too_many_devices),
         case("too-little-memory", || Model::ALL.into_iter().try_for_each(too_little_memory)),
     ]
