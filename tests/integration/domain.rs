@@ -157,10 +157,13 @@ impl Domain {
 
     /// Asks the domain to stop: with a signal, or on the machine's serial line.
     pub(crate) fn request_stop(&mut self) -> Result<()> {
-        match &mut self.machine {
-            Some(line) => Ok(line.input.write_all(&[CTRL_C])?),
-            None => self.signal(libc::SIGTERM),
-        }
+        if self.machine.is_some() { self.send(&[CTRL_C]) } else { self.signal(libc::SIGTERM) }
+    }
+
+    /// Types on the machine's serial line.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        let line = self.machine.as_mut().context("only machines have a serial line")?;
+        Ok(line.input.write_all(bytes)?)
     }
 
     /// Asks the domain to stop and waits for its end.

@@ -7,6 +7,7 @@ use crate::kernel::labelled_disk;
 use crate::web::{pattern, small_site};
 use anyhow::{Result, ensure};
 use std::process::Command;
+use std::time::Duration;
 
 pub(super) fn cases() -> Vec<Case> {
     let on_each = |what: &str, body: fn(Model) -> Result<()>| {
@@ -18,6 +19,7 @@ pub(super) fn cases() -> Vec<Case> {
         on_each("serves", serves).map(|case| case.needs("curl")),
         on_each("disks-in-order", disks_in_order),
         on_each("gave-up", gave_up),
+        on_each("stops-at-ctrl-c-only", stops_at_ctrl_c_only),
     ];
     cases.into_iter().flatten().collect()
 }
@@ -62,7 +64,7 @@ fn disks_in_order(model: Model) -> Result<()> {
 }
 
 /// A device that finds the guest's ring malformed works no more (`DEVICE_NEEDS_RESET`), and the guest is
-/// ended for it even in its sleep.
+/// ended for it before it sleeps.
 fn gave_up(model: Model) -> Result<()> {
     let disk = labelled_disk("", 128)?;
     let disk = disk.path().display().to_string();
@@ -70,4 +72,16 @@ fn gave_up(model: Model) -> Result<()> {
     let flags = ["--net", "none", "--disk", &disk, &image, "--", "ring-chain-loops"];
     let says = ["gave up: the guest's rings are malformed", "rip", "backtrace"];
     start_on(model, &[], &flags)?.ended()?.expect(103, &says)
+}
+
+/// Whatever else is typed, and however much, asks for nothing and holds up nothing.
+fn stops_at_ctrl_c_only(model: Model) -> Result<()> {
+    let image = guest("kernel-surface");
+    let mut domain = start_on(model, &[], &["--net", "none", &image, "--", "drain"])?;
+    domain.wait_for("ready")?;
+    domain.send(&[b'x'; 1000])?;
+    std::thread::sleep(Duration::from_millis(500));
+    ensure!(!domain.text().contains("passed"), "stopped:\n{}", domain.text());
+    domain.send(b"y")?;
+    domain.stop()?.expect(0, &["passed"])
 }
