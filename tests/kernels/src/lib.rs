@@ -23,11 +23,13 @@ struct Kernel {
     prepare: fn() -> Pass,
 }
 
-const KERNELS: [Kernel; 5] = [
+const KERNELS: [Kernel; 7] = [
     Kernel { name: "sha-256", prepare: hash::prepare },
     Kernel { name: "aes-256-gcm", prepare: cipher::prepare },
-    Kernel { name: "b-tree", prepare: tree::prepare },
-    Kernel { name: "memcpy", prepare: memory::prepare_copy },
+    Kernel { name: "b-tree-search", prepare: tree::prepare_search },
+    Kernel { name: "b-tree-updates", prepare: tree::prepare_updates },
+    Kernel { name: "memcpy-1-mib", prepare: || memory::prepare_copy(1 << 20) },
+    Kernel { name: "memcpy-32-mib", prepare: || memory::prepare_copy(32 << 20) },
     Kernel { name: "pointer-chase", prepare: memory::prepare_chase },
 ];
 
@@ -82,7 +84,8 @@ mod tests {
     #[test]
     fn wrong_arguments_are_refused() {
         let status = |words: &[&str]| run(words.iter().map(|&word| word.to_owned()));
-        for wrong in [&[][..], &["b-tree"], &["b-tree", "many"], &["quicksort", "1"]] {
+        for wrong in [&[][..], &["b-tree-search"], &["b-tree-search", "many"], &["quicksort", "1"]]
+        {
             assert_eq!(format!("{:?}", status(wrong)), format!("{:?}", ExitCode::from(2)));
         }
     }

@@ -2,15 +2,18 @@
 use crate::Pass;
 use crate::random::Random;
 
-const BLOCK_LEN: usize = 32 << 20;
+/// Far more than a cache holds.
+const LEN: usize = 32 << 20;
 
-/// Copies 32 MiB, far more than a cache holds, with the `memcpy` of whichever C library is there.
-pub(crate) fn prepare_copy() -> Pass {
-    let from = Random::new().bytes(BLOCK_LEN);
-    let mut to = vec![0; BLOCK_LEN];
+/// Copies 32 MiB, `block_len` bytes at a time, with the `memcpy` of whichever C library is there.
+pub(crate) fn prepare_copy(block_len: usize) -> Pass {
+    let from = Random::new().bytes(LEN);
+    let mut to = vec![0; LEN];
     Box::new(move || {
-        to.copy_from_slice(&from);
-        to.iter().step_by(BLOCK_LEN / 64).map(|&byte| u64::from(byte)).sum()
+        for (to, from) in to.chunks_mut(block_len).zip(from.chunks(block_len)) {
+            to.copy_from_slice(from);
+        }
+        to.iter().step_by(LEN / 64).map(|&byte| u64::from(byte)).sum()
     })
 }
 
