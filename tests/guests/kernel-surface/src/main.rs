@@ -2,7 +2,7 @@
 //! integration tests knows how each ends.
 use paravane_abi::device::DeviceKind;
 use paravane_abi::manifest::{Manifest, ManifestDevice};
-use paravane_kernel::block::{BlockError, Disk, SECTOR_SIZE};
+use paravane_kernel::block::{BlockError, Disk};
 use paravane_kernel::executor::{Poller, register_poller};
 use paravane_kernel::time::{Instant, now, sleep, timeout};
 use paravane_kernel::{console, entropy, fiber, memory, run, stop_requested, task};
@@ -128,7 +128,7 @@ async fn disks() -> Result<(), BlockError> {
     for tag in ["site", "disk-a", "disk-b"] {
         let Some(disk) = Disk::open(tag) else { continue };
         let (sectors, read_only) = (disk.capacity_sectors(), disk.is_read_only());
-        let mut sector = [0; SECTOR_SIZE as usize];
+        let mut sector = [0; 512];
         disk.read(0, &mut sector).await?;
         let start = String::from_utf8_lossy(&sector[..6]);
         println!("{tag}: {sectors} sectors, read-only {read_only}, {start:?}");
