@@ -6,6 +6,7 @@ mod appliance;
 mod boot;
 mod conditions;
 mod cpu;
+mod cpus;
 mod figures;
 mod host;
 mod memory;

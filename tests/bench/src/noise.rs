@@ -1,6 +1,6 @@
 //! Whether the machine was quiet enough for its figures to mean something.
+use crate::cpus::{measured, pin};
 use crate::figures::quartiles;
-use crate::server::SERVER_CPU;
 use anyhow::{Context, Result};
 use std::fs;
 use std::hint::black_box;
@@ -54,7 +54,8 @@ impl Noise {
 
     /// Times the loop once; to be called between runs.
     pub(crate) fn calibrate(&mut self) -> Result<()> {
-        let timed = std::thread::spawn(|| pin().map(|()| time_loop())).join();
+        let cpu = measured();
+        let timed = std::thread::spawn(move || pin(cpu).map(|()| time_loop())).join();
         self.loops.push(timed.map_err(|_| anyhow::anyhow!("the loop panicked"))??);
         Ok(())
     }
@@ -112,22 +113,6 @@ impl CpuTimes {
     /// The share of time that was stolen since.
     fn steal_since(self, earlier: Self) -> f64 {
         (self.steal - earlier.steal) / (self.all - earlier.all).max(1.0)
-    }
-}
-
-/// Moves this thread to the CPU of the measured programs.
-fn pin() -> Result<()> {
-    // SAFETY: an all-zero set of CPUs is an empty one.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    let cpu = SERVER_CPU.parse().context("the CPU of the measured programs")?;
-    // SAFETY: the set is ours, and CPU_SET checks its bound.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: the set is as long as stated.
-    let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::last_os_error()).context("pinning to a CPU")
     }
 }
 

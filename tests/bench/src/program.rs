@@ -1,6 +1,7 @@
 //! One run of a program of kernels, native or a guest, timed from outside by the lines it prints.
+use crate::cpus::measured;
 use crate::host::{Host, QEMU, bundle, machine, paravane, text, words};
-use crate::server::{SERVER_CPU, target};
+use crate::server::target;
 use anyhow::{Context, Result};
 use paravane_kernels::{BEGIN, END};
 use std::io::{BufRead, BufReader};
@@ -57,7 +58,8 @@ impl Runner {
             }
         };
         let mut command = Command::new("timeout");
-        command.args([TIMEOUT_S, "taskset", "-c", SERVER_CPU]).arg(program).args(arguments);
+        command.args([TIMEOUT_S, "taskset", "-c", &measured().to_string()]);
+        command.arg(program).args(arguments);
         watch(command).with_context(|| format!("{kernel}, {}", self.name()))
     }
 }

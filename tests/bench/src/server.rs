@@ -1,4 +1,5 @@
 //! The servers that are measured: started, pinned, ended.
+use crate::cpus::measured;
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::{Read, Write};
@@ -6,11 +7,6 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// CPU of the servers.
-pub(crate) const SERVER_CPU: &str = "1";
-/// CPU of the clients.
-pub(crate) const CLIENT_CPU: &str = "0";
 
 /// A server process and its children.
 #[derive(Debug)]
@@ -34,7 +30,7 @@ impl Server {
     /// Starts a pinned server that is going to answer on `address`.
     pub(crate) fn start(program: &Path, arguments: &[&str], address: &str) -> Result<Self> {
         let child = Command::new("taskset")
-            .args(["-c", SERVER_CPU])
+            .args(["-c", &measured().to_string()])
             .arg(program)
             .args(arguments)
             .stdin(Stdio::null())

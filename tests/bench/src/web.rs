@@ -1,8 +1,9 @@
 //! Requests per second: the web appliance on each host against nginx over loopback, one worker each.
 use crate::appliance::{Launch, Network};
+use crate::cpus::clients;
 use crate::host::{Host, installed};
 use crate::plot::{Plot, PlotRow};
-use crate::server::{CLIENT_CPU, Server};
+use crate::server::Server;
 use crate::session::Session;
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -108,7 +109,7 @@ struct Run {
 fn run(server: &Server, seconds: u32) -> Result<Run> {
     let before = server.cpu_time_s();
     let output = Command::new("taskset")
-        .args(["-c", CLIENT_CPU, "wrk", "-t1"])
+        .args(["-c", &clients().to_string(), "wrk", "-t1"])
         .args([format!("-c{CONNECTIONS}"), format!("-d{seconds}s")])
         .arg(format!("http://{}/small.txt", server.address))
         .output()
