@@ -98,6 +98,25 @@ impl Frame {
 
 global_asm!(
     r#"
+    # General registers, as `Frame` has them.
+    .macro push_registers
+    push    r15
+    push    r14
+    push    r13
+    push    r12
+    push    r11
+    push    r10
+    push    r9
+    push    r8
+    push    rbp
+    push    rdi
+    push    rsi
+    push    rdx
+    push    rcx
+    push    rbx
+    push    rax
+    .endm
+
     # One stub of 16 bytes an exception: the processor pushes an error code for some of them, the stub a
     # zero for the others.
     .balign 16
@@ -115,21 +134,7 @@ exception_stubs:
 
 exception_entry:
     cld
-    push    r15
-    push    r14
-    push    r13
-    push    r12
-    push    r11
-    push    r10
-    push    r9
-    push    r8
-    push    rbp
-    push    rdi
-    push    rsi
-    push    rdx
-    push    rcx
-    push    rbx
-    push    rax
+    push_registers
     mov     rdi, [rip + {domain}]
     mov     rsi, rsp
     xor     ebp, ebp
@@ -165,21 +170,7 @@ timer_stub:
 2:  cld
     push    0
     push    49
-    push    r15
-    push    r14
-    push    r13
-    push    r12
-    push    r11
-    push    r10
-    push    r9
-    push    r8
-    push    rbp
-    push    rdi
-    push    rsi
-    push    rdx
-    push    rcx
-    push    rbx
-    push    rax
+    push_registers
     mov     rax, [rip + {end_of_interrupt}]
     mov     dword ptr [rax], 0
     mov     rdi, [rip + {domain}]

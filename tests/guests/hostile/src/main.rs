@@ -10,6 +10,7 @@
 mod calls;
 mod cpu;
 mod host;
+#[path = "../../../../shim/src/mem.rs"]
 mod mem;
 mod memory;
 mod rings;
