@@ -22,6 +22,9 @@ const WAITED_MAX: f64 = 0.02;
 const STEAL_MAX: f64 = 0.01;
 const SPREAD_MAX: f64 = 0.05;
 
+/// For servers to close the connections of the last run, and for the kernel to take down what has ended.
+const SETTLE: Duration = Duration::from_millis(200);
+
 /// Fewer times than this say nothing about their spread.
 const TIMES_MIN: usize = 4;
 
@@ -52,8 +55,9 @@ impl Noise {
         Ok(Self { at_start: CpuTimes::now()?, loops: Vec::new(), yardsticks: Vec::new() })
     }
 
-    /// Times the loop once; to be called between runs.
+    /// Times the loop once, when what ran before has had time to tidy up; to be called between runs.
     pub(crate) fn calibrate(&mut self) -> Result<()> {
+        std::thread::sleep(SETTLE);
         let cpu = measured();
         let timed = std::thread::spawn(move || pin(cpu).map(|()| time_loop())).join();
         self.loops.push(timed.map_err(|_| anyhow::anyhow!("the loop panicked"))??);
