@@ -20,7 +20,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 pub use parts::{Parts, PartsError};
-pub use shim::{Shim, ShimError};
+pub use shim::{NoShim, Shim, ShimError};
 
 /// Why a bundle cannot be written.
 #[derive(Debug, thiserror::Error)]

@@ -3,6 +3,8 @@ use object::LittleEndian as LE;
 use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 use paravane_abi::layout::PAGE_SIZE;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Name and type of the note that holds the address of the 32-bit entry point (Xen's
 /// `XEN_ELFNOTE_PHYS32_ENTRY`): loaders with the PVH boot protocol start a kernel there.
@@ -20,6 +22,33 @@ pub struct Shim {
     pub(super) sections: Vec<SectionHeader64<LE>>,
     /// Physical address of the first page behind the shim: `__shim_end` of its linker script.
     pub(super) end: u64,
+}
+
+/// Name of the file, beside the program.
+const FILE: &str = "shim";
+
+/// The shim that comes with this program cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NoShim {
+    /// There is none.
+    #[error("there is no shim {}: scripts/build makes it", .0.display())]
+    Missing(PathBuf),
+    /// It cannot be read.
+    #[error("the shim {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is none.
+    #[error("the shim {}: {source}", path.display())]
+    Bad {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ShimError,
+    },
 }
 
 /// Why a file is no shim.
@@ -40,6 +69,22 @@ pub enum ShimError {
 }
 
 impl Shim {
+    /// The shim that comes with this program.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be used.
+    pub fn installed() -> Result<Self, NoShim> {
+        let program = std::env::current_exe().unwrap_or_default();
+        let path = program.parent().unwrap_or(Path::new(".")).join(FILE);
+        if !path.is_file() {
+            return Err(NoShim::Missing(path));
+        }
+        match std::fs::read(&path) {
+            Ok(bytes) => Self::parse(bytes).map_err(|source| NoShim::Bad { path, source }),
+            Err(source) => Err(NoShim::Read { path, source }),
+        }
+    }
+
     /// Reads a shim from the bytes of its file.
     ///
     /// # Errors

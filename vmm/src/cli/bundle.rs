@@ -11,10 +11,6 @@ use paravane_host::image::Image;
 use paravane_host::space::AddressSpace;
 use paravane_host::start_info::{self, Told};
 use std::io::Write;
-use std::path::Path;
-
-/// What the shim's file beside the program is called.
-const SHIM: &str = "shim";
 
 /// Writes a bundle, and tells how to start it.
 pub(super) fn bundle(args: &Args) -> Status {
@@ -43,8 +39,13 @@ fn write(args: &Args) -> Result<String, Failure> {
         ipv4: net::bundled(args.ip, args.gateway)?,
         watchdog_seconds: args.watchdog,
     };
-    let len = bundle::write(&shim()?, &bundle, args.site.as_deref(), &args.output)
-        .map_err(|error| (status(&error), error.to_string()))?;
+    let len = bundle::write(
+        &Shim::installed().map_err(with(Status::HOST))?,
+        &bundle,
+        args.site.as_deref(),
+        &args.output,
+    )
+    .map_err(|error| (status(&error), error.to_string()))?;
     let name = args.output.display();
     let command = qemu::command(&args.output, &bundle, image.manifest());
     Ok(format!("{name}: {len} bytes; start it for example with\n\n{command}"))
@@ -62,18 +63,6 @@ fn check_told(image: &Image, arguments: &[String], config_len: usize) -> Result<
 fn tags(has_site: bool) -> Vec<Tag> {
     let site = has_site.then(|| site::TAG.to_owned());
     site.into_iter().chain(disks::tags()).take(DISKS_MAX).map(|tag| padded_tag(&tag)).collect()
-}
-
-fn shim() -> Result<Shim, Failure> {
-    let program = std::env::current_exe().unwrap_or_default();
-    let path = program.parent().unwrap_or(Path::new(".")).join(SHIM);
-    if !path.is_file() {
-        let text = format!("there is no shim {}: scripts/build makes it", path.display());
-        return Err((Status::HOST, text));
-    }
-    let named = |error: &dyn std::fmt::Display| format!("the shim {}: {error}", path.display());
-    let bytes = std::fs::read(&path).map_err(|e| (Status::HOST, named(&e)))?;
-    Shim::parse(bytes).map_err(|e| (Status::HOST, named(&e)))
 }
 
 fn status(error: &WriteError) -> Status {

@@ -35,7 +35,7 @@ type Probe = fn() -> Probed;
 /// Runs every check. Changes nothing on the machine.
 #[must_use]
 pub fn diagnose() -> Diagnosis {
-    let probes: [(&'static str, Probe); 8] = [
+    let probes: [(&'static str, Probe); 9] = [
         ("backend kvm", probes::kvm),
         ("backend process", probes::process),
         ("sandbox: seccomp", probes::seccomp),
@@ -43,6 +43,7 @@ pub fn diagnose() -> Diagnosis {
         ("network user", probes::user_network),
         ("network tap (creating interfaces)", probes::tap_create),
         ("network tap (using existing interfaces)", probes::tap_open),
+        ("bundles: shim", probes::shim),
         ("bundles: QEMU", probes::qemu),
     ];
     let checks: Vec<_> = probes.into_iter().map(|(name, probe)| check(name, probe())).collect();
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn every_check_that_does_not_work_says_what_to_do() {
         let diagnosis = diagnose();
-        assert_eq!(diagnosis.checks.len(), 8);
+        assert_eq!(diagnosis.checks.len(), 9);
         assert!(diagnosis.checks.iter().all(|c| c.works == c.remedy.is_none()));
         assert!(diagnosis.checks.iter().all(|c| !c.detail.is_empty()));
     }

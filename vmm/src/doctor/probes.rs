@@ -1,6 +1,7 @@
 //! The single checks. Each looks without changing anything.
 use super::Probed;
 use crate::backend;
+use crate::bundle::Shim;
 use crate::memory::GuestRam;
 use paravane_abi::layout::RAM_SIZE_MIN;
 use std::fs::{File, OpenOptions};
@@ -24,6 +25,16 @@ fn virtualization() -> &'static str {
         (true, _) => "VT-x",
         (_, true) => "AMD-V",
         _ => "software: the processor shows neither VT-x nor AMD-V",
+    }
+}
+
+/// Whether bundles can be made.
+pub(super) fn shim() -> Probed {
+    match Shim::installed() {
+        Ok(shim) => Ok(format!("{} KiB, as a part of each bundle", shim.bytes().len() >> 10)),
+        Err(e) => {
+            Err((e.to_string(), "build it with scripts/build; bundles cannot be made without"))
+        }
     }
 }
 
