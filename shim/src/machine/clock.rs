@@ -22,7 +22,7 @@ const ATTEMPTS: usize = 50;
 /// Readings for one point in time, of which the best is taken.
 const READINGS: usize = 5;
 
-/// The clocks' rates, and the time of day at a value of the TSC.
+/// The clocks' rates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
     /// Nanoseconds per tick of the TSC, 32.32 fixed point.
