@@ -4,7 +4,6 @@ use crate::start::{end, say};
 use paravane_host::backtrace::backtrace;
 use paravane_host::ending::{Cause, Crash, Registers};
 use paravane_host::report::{Report, Symbols};
-use paravane_host::status::Status;
 
 impl Domain {
     /// Reports what happened and switches the machine off. What the guest wrote to the console is on the
@@ -15,11 +14,7 @@ impl Domain {
             self.ram.read(offset, &mut bytes).then(|| u64::from_le_bytes(bytes))
         };
         let frames = backtrace(&self.space, &registers, load);
-        let status = match cause {
-            Cause::Hang => Status::HUNG,
-            Cause::Host { .. } => Status::INTERNAL,
-            _ => Status::CRASHED,
-        };
+        let status = cause.status();
         let crash = Crash { cause, registers };
         if self.devices.iter().all(|device| device.stop().is_ok()) {
             // SAFETY: neither the guest nor a device uses the RAM any more, and what is to be told of it

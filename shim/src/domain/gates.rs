@@ -11,7 +11,6 @@ use paravane_host::status::Status;
 
 /// A `syscall` of the guest's.
 pub extern "C" fn hypercall(domain: &mut Domain, call: &Call) -> i64 {
-    domain.clock.beat();
     let offset = call.rip.wrapping_sub(HYPERCALL_PAGE);
     if !is_hypercall(offset) {
         let registers = Registers { rip: call.rip, ..at_hypercall(domain, call) };

@@ -14,7 +14,6 @@ impl Domain {
             if has_news || self.clock.now_ns() >= deadline_ns {
                 return Ok(events | self.tell_stop());
             }
-            self.check_devices()?;
             if deadline_ns != DEADLINE_NEVER {
                 self.clock.set_timer(&self.apic, deadline_ns);
             }
@@ -38,17 +37,11 @@ impl Domain {
             if pending & bit != 0 && device.is_attached() {
                 if device.acknowledge_interrupt() {
                     events |= u64::from(bit);
-                } else {
-                    check(device)?;
                 }
+                check(device)?;
             }
         }
         Ok(events)
-    }
-
-    /// Before a sleep that nobody might end: a device that found the guest's rings malformed stops working.
-    fn check_devices(&self) -> Result<(), Cause> {
-        self.devices.iter().filter(|device| device.is_attached()).try_for_each(check)
     }
 
     fn tell_stop(&mut self) -> u64 {
@@ -60,6 +53,8 @@ impl Domain {
     }
 }
 
+/// A device that finds the guest's rings malformed stops working, and announces it with an interrupt (virtio 1.2,
+/// 2.1.2).
 fn check(device: &crate::virtio::Device) -> Result<(), Cause> {
     if !device.needs_reset() {
         return Ok(());
