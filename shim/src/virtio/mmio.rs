@@ -85,16 +85,6 @@ struct Mmio {
 }
 
 impl Mmio {
-    fn features_half(&self, half: u32) -> u64 {
-        self.registers.write_u32(register::DEVICE_FEATURES_SELECT, half);
-        u64::from(self.registers.read_u32(register::DEVICE_FEATURES))
-    }
-
-    fn accept_half(&self, half: u32, features: u32) {
-        self.registers.write_u32(register::DRIVER_FEATURES_SELECT, half);
-        self.registers.write_u32(register::DRIVER_FEATURES, features);
-    }
-
     fn select_queue(&self, queue: u16) {
         self.registers.write_u32(register::QUEUE_SELECT, u32::from(queue));
     }
@@ -109,13 +99,14 @@ impl Transport for Mmio {
         self.registers.write_u32(register::STATUS, u32::from(status));
     }
 
-    fn features_offered(&self) -> u64 {
-        self.features_half(0) | self.features_half(1) << 32
+    fn features_half(&self, half: u32) -> u32 {
+        self.registers.write_u32(register::DEVICE_FEATURES_SELECT, half);
+        self.registers.read_u32(register::DEVICE_FEATURES)
     }
 
-    fn accept_features(&self, features: u64) {
-        self.accept_half(0, (features & 0xffff_ffff) as u32);
-        self.accept_half(1, (features >> 32) as u32);
+    fn accept_half(&self, half: u32, features: u32) {
+        self.registers.write_u32(register::DRIVER_FEATURES_SELECT, half);
+        self.registers.write_u32(register::DRIVER_FEATURES, features);
     }
 
     fn queue_size_max(&self, queue: u16) -> u16 {

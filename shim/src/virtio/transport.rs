@@ -30,8 +30,20 @@ pub enum Interrupt {
 pub(super) trait Transport: fmt::Debug + Send {
     fn status(&self) -> u8;
     fn set_status(&self, status: u8);
-    fn features_offered(&self) -> u64;
-    fn accept_features(&self, features: u64);
+    /// Features 32 `half` to 32 `half` + 31 that the device offers.
+    fn features_half(&self, half: u32) -> u32;
+    /// Accepts these of the same features.
+    fn accept_half(&self, half: u32, features: u32);
+
+    fn features_offered(&self) -> u64 {
+        u64::from(self.features_half(0)) | u64::from(self.features_half(1)) << 32
+    }
+
+    fn accept_features(&self, features: u64) {
+        self.accept_half(0, (features & 0xffff_ffff) as u32);
+        self.accept_half(1, (features >> 32) as u32);
+    }
+
     /// Most entries of `queue`; 0 if there is no such queue.
     fn queue_size_max(&self, queue: u16) -> u16;
     /// Hands a queue to the device.
