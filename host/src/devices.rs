@@ -2,6 +2,9 @@
 use paravane_abi::device::{Device, DeviceKind};
 use paravane_abi::manifest::Manifest;
 
+/// What the operator calls a network device, on every host.
+pub const NET_TAG: &str = "net";
+
 /// The first kind of device of which the image requires more than there are.
 #[must_use]
 pub fn missing(manifest: &Manifest, devices: &[Device]) -> Option<DeviceKind> {

@@ -1,4 +1,5 @@
 //! How a domain ends.
+use crate::status::Status;
 use alloc::string::String;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -109,6 +110,16 @@ const PAGE_FAULT: u8 = 14;
 const SYSTEM_CALLS: [[u8; 2]; 3] = [[0x0f, 0x05], [0x0f, 0x34], [0xcd, 0x80]];
 
 impl Cause {
+    /// The exit status that follows.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Hang => Status::HUNG,
+            Self::Host { .. } => Status::INTERNAL,
+            _ => Status::CRASHED,
+        }
+    }
+
     /// What an exception of the processor's says: a fault, or a system call instruction where there is
     /// nobody to call. `code` are the bytes at the fault, `rax` and `cr2` the processor's registers.
     #[must_use]

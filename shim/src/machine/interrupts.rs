@@ -1,6 +1,6 @@
 //! Exceptions and interrupts.
 //!
-//! An interrupt only notes that it came: in [`pending`], for the `WAIT` of the guest's that asks. The
+//! An interrupt only notes that it came: in [`PENDING`], for the `WAIT` of the guest's that asks. The
 //! timer is all that ever does something while the guest runs: it looks whether the guest still makes
 //! hypercalls. Everything comes in on stacks of the shim's, never on the guest's.
 use super::apic::END_OF_INTERRUPT_REGISTER;

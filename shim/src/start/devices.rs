@@ -12,10 +12,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use paravane_abi::device::{Device as Entry, DeviceKind, SECTOR_SIZE};
 use paravane_host::bundle::Bundle;
+use paravane_host::devices::{self, NET_TAG};
 use paravane_host::image::Image;
-
-/// What the guest's network device is called, as by `paravane run`.
-const NET_TAG: &[u8] = b"net";
 
 /// Finds the devices.
 pub(super) fn discover(
@@ -43,7 +41,7 @@ pub(super) fn describe(devices: &[Device], bundle: &Bundle<'_>) -> Result<Vec<En
         let mut entry = *device.entry();
         match device.kind() {
             DeviceKind::Net => {
-                entry.tag[..NET_TAG.len()].copy_from_slice(NET_TAG);
+                entry.tag[..NET_TAG.len()].copy_from_slice(NET_TAG.as_bytes());
                 if entry.net.mac == [0; 6] {
                     entry.net.mac = random_mac()?;
                 }
@@ -69,7 +67,7 @@ fn random_mac() -> Result<[u8; 6], CpuError> {
 
 /// Checks that the devices that the image requires are there, and the bundle's own disk as long as it was.
 pub(super) fn check(image: &Image, table: &[Entry], bundle: &Bundle<'_>) -> Result<(), StartError> {
-    if let Some(kind) = paravane_host::devices::missing(image.manifest(), table) {
+    if let Some(kind) = devices::missing(image.manifest(), table) {
         let (device, remedy) = match kind {
             DeviceKind::Net => ("network", "-netdev with virtio-net-device or virtio-net-pci"),
             DeviceKind::Block => ("block", "-drive with virtio-blk-device or virtio-blk-pci"),

@@ -6,12 +6,10 @@ use crate::net::tap::{self, HostSide};
 use crate::net::user::{Addresses, Protocol, Publish, UserNetwork};
 use paravane_abi::device::{DeviceKind, NetConfig};
 use paravane_host::bundle::Ipv4;
+use paravane_host::devices::NET_TAG;
 use paravane_host::image::Image;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
-
-/// What the operator calls the network device.
-const TAG: &str = "net";
 
 /// Largest IP packet.
 const MTU: u16 = 1500;
@@ -173,7 +171,7 @@ fn tap(flags: &Network, name: Option<&str>) -> Result<Net, Failure> {
 }
 
 fn device(frames: FrameDescriptor, config: NetConfig) -> Box<dyn Device> {
-    Box::new(NetDevice::new(TAG, frames, config))
+    Box::new(NetDevice::new(NET_TAG, frames, config))
 }
 
 fn config(ip: Option<Cidr>, gateway: Ipv4Addr, dns: Ipv4Addr) -> NetConfig {

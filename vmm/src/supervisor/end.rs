@@ -28,11 +28,7 @@ impl Supervisor {
             notice(text);
             return Status::HOST;
         }
-        let status = match crash.cause {
-            Cause::Hang => Status::HUNG,
-            Cause::Host { .. } => Status::INTERNAL,
-            _ => Status::CRASHED,
-        };
+        let status = crash.cause.status();
         let console = self.black_box.console();
         notice(subject.report(crash, frames, &console, status));
         status
