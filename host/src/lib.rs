@@ -15,4 +15,5 @@ pub mod report;
 pub mod space;
 pub mod start_info;
 pub mod status;
+pub mod tsc;
 pub mod width;

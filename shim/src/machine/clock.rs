@@ -5,6 +5,7 @@
 use super::apic::Apic;
 use core::arch::x86_64::{__cpuid, _rdtsc};
 use core::sync::atomic::{Ordering, fence};
+use paravane_host::tsc;
 use x86_64::instructions::port::Port;
 use x86_64::registers::model_specific::Msr;
 
@@ -52,7 +53,8 @@ pub fn tsc() -> u64 {
 pub fn rates(apic: &Apic) -> Result<Rates, NoTimer> {
     apic.start_counting();
     let begin = tsc();
-    let ns_per_tick = match announced_slope() {
+    let announced = kvm_system_time().map(|time| time.slope()).or_else(tsc::announced_slope);
+    let ns_per_tick = match announced {
         Some(slope) => {
             while scale(tsc() - begin, slope) < SECOND_NS / 500 {
                 core::hint::spin_loop();
@@ -63,7 +65,7 @@ pub fn rates(apic: &Apic) -> Result<Rates, NoTimer> {
     };
     let counted = apic.counted();
     let ns = scale(tsc() - begin, ns_per_tick).max(1);
-    Ok(Rates { ns_per_tick, timer_per_ns: ratio(u64::from(counted), ns) })
+    Ok(Rates { ns_per_tick, timer_per_ns: tsc::slope(u64::from(counted), ns) })
 }
 
 /// `value` times the 32.32 fixed-point `factor`.
@@ -72,30 +74,10 @@ pub fn scale(value: u64, factor: u64) -> u64 {
     u64::try_from((u128::from(value) * u128::from(factor)) >> 32).unwrap_or(u64::MAX)
 }
 
-/// `a / b` as a 32.32 fixed-point number.
-fn ratio(a: u64, b: u64) -> u64 {
-    u64::try_from((u128::from(a) << 32) / u128::from(b.max(1))).unwrap_or(u64::MAX)
-}
-
 /// Unix time now, ns.
 #[must_use]
 pub fn wall_clock() -> u64 {
     kvm_wall_clock().unwrap_or_else(|| cmos_seconds() * SECOND_NS)
-}
-
-/// The slope that the hypervisor or the processor announces.
-fn announced_slope() -> Option<u64> {
-    kvm_slope().or_else(crystal_slope)
-}
-
-/// TSC/crystal ratio and the crystal's frequency (Intel SDM, CPUID leaf 0x15).
-fn crystal_slope() -> Option<u64> {
-    if __cpuid(0).eax < 0x15 {
-        return None;
-    }
-    let leaf = __cpuid(0x15);
-    let hz = u64::from(leaf.ecx) * u64::from(leaf.ebx) / u64::from(leaf.eax.max(1));
-    (hz > 0).then(|| ratio(SECOND_NS, hz))
 }
 
 const KVM_SIGNATURE: u32 = 0x4000_0000;
@@ -142,11 +124,13 @@ fn kvm_system_time() -> Option<SystemTime> {
     }
 }
 
-fn kvm_slope() -> Option<u64> {
-    let SystemTime { multiplier, shift, .. } = kvm_system_time()?;
-    let multiplier = u64::from(multiplier);
-    let amount = u32::from(shift.unsigned_abs());
-    Some(if shift < 0 { multiplier >> amount } else { multiplier << amount })
+impl SystemTime {
+    /// Nanoseconds per tick of the TSC, 32.32 fixed point.
+    fn slope(&self) -> u64 {
+        let (multiplier, amount) = (u64::from(self.multiplier), self.shift.unsigned_abs().into());
+        let shifted = if self.shift < 0 { u64::checked_shr } else { u64::checked_shl };
+        shifted(multiplier, amount).unwrap_or(0)
+    }
 }
 
 /// The time of day of the machine's start (`pvclock_wall_clock`) plus the time since then.
@@ -159,7 +143,7 @@ fn kvm_wall_clock() -> Option<u64> {
         fence(Ordering::SeqCst);
         (&raw const start).read_volatile()
     };
-    let since = time.ns + scale(tsc().saturating_sub(time.tsc), kvm_slope()?);
+    let since = time.ns + scale(tsc().saturating_sub(time.tsc), time.slope());
     Some(u64::from(seconds) * SECOND_NS + u64::from(ns) + since)
 }
 
@@ -167,7 +151,7 @@ const PIT_CHANNEL_0: u16 = 0x40;
 const PIT_COMMAND: u16 = 0x43;
 
 fn outb(port: u16, value: u8) {
-    // SAFETY: the PIT, its gate, and the CMOS index: they do not reach memory.
+    // SAFETY: the PIT and the CMOS index: they do not reach memory.
     unsafe { Port::new(port).write(value) };
 }
 
@@ -198,7 +182,7 @@ fn measure() -> Option<u64> {
     };
     let ns = u64::from(start.pit - end.pit) * SECOND_NS / PIT_HZ;
     let ticks = end.tsc.checked_sub(start.tsc).filter(|&ticks| ticks > 0)?;
-    Some(ratio(ns, ticks))
+    Some(tsc::slope(ns, ticks))
 }
 
 /// TSC and PIT at the same time.

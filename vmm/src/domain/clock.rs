@@ -1,7 +1,8 @@
 //! The guest's clock: publishes the line from TSC to nanoseconds in the time page.
 use paravane_abi::time::{TimePage, TimeSnapshot};
+use paravane_host::tsc;
 use rustix::time::{ClockId, clock_gettime};
-use std::arch::x86_64::{__cpuid, _rdtsc};
+use std::arch::x86_64::_rdtsc;
 
 /// The first estimate of the slope looks back this far, ns; it is good to about 1 in 1,000.
 const FIRST_SPAN_NS: u64 = 200_000;
@@ -60,7 +61,7 @@ impl Clock {
     pub fn new(early: Sample) -> Self {
         let start = settle(early);
         let span_ns = start.host_ns.saturating_sub(early.host_ns);
-        let ns_per_tick = announced_slope().unwrap_or_else(|| slope(early, start));
+        let ns_per_tick = tsc::announced_slope().unwrap_or_else(|| slope(early, start));
         let wall = read(ClockId::Realtime);
         let snapshot = TimeSnapshot {
             generation: 1,
@@ -128,33 +129,7 @@ fn settle(early: Sample) -> Sample {
 
 /// Nanoseconds per tick between two readings, 32.32 fixed point.
 fn slope(from: Sample, to: Sample) -> u64 {
-    let ns = u128::from(to.host_ns.saturating_sub(from.host_ns));
-    let ticks = u128::from(to.tsc.saturating_sub(from.tsc)).max(1);
-    u64::try_from((ns << 32) / ticks).unwrap_or(u64::MAX)
-}
-
-/// The slope that the processor or the hypervisor announces: CPUID leaf 0x4000_0010 (TSC kHz, as
-/// VMware and KVM define it) or leaf 0x15 (TSC/crystal ratio; Intel SDM, CPUID).
-fn announced_slope() -> Option<u64> {
-    let khz = hypervisor_khz().or_else(crystal_khz).filter(|&khz| khz > 0)?;
-    u64::try_from((1_000_000_u128 << 32) / u128::from(khz)).ok()
-}
-
-fn hypervisor_khz() -> Option<u64> {
-    const HYPERVISOR_PRESENT: u32 = 1 << 31;
-    if __cpuid(1).ecx & HYPERVISOR_PRESENT == 0 || __cpuid(0x4000_0000).eax < 0x4000_0010 {
-        return None;
-    }
-    Some(u64::from(__cpuid(0x4000_0010).eax)).filter(|&khz| khz > 0)
-}
-
-fn crystal_khz() -> Option<u64> {
-    if __cpuid(0).eax < 0x15 {
-        return None;
-    }
-    let leaf = __cpuid(0x15);
-    let hz = u64::from(leaf.ecx) * u64::from(leaf.ebx) / u64::from(leaf.eax.max(1));
-    Some(hz / 1000).filter(|&khz| khz > 0)
+    tsc::slope(to.host_ns.saturating_sub(from.host_ns), to.tsc.saturating_sub(from.tsc))
 }
 
 #[cfg(test)]
