@@ -100,6 +100,9 @@ unsafe impl FrameAllocator<Size4KiB> for Frames {
     }
 }
 
+/// A page that the shim fills and the guest reads.
+pub type HostPage = [u8; to_usize(PAGE_SIZE)];
+
 /// The page tables of the machine.
 #[derive(Debug)]
 pub struct Tables {
@@ -192,7 +195,7 @@ impl Tables {
         NonNull::new((PHYSICAL + physical) as *mut u8).ok_or(bad)
     }
 
-    /// A zeroed page for the guest to see at `address`; the result is where the shim writes it.
+    /// A zeroed page for the guest to see at `address`, for the shim to write.
     ///
     /// # Errors
     /// See [`Tables::map`].
@@ -200,14 +203,16 @@ impl Tables {
         &mut self,
         address: u64,
         access: Access,
-    ) -> Result<NonNull<u8>, PagingError> {
+    ) -> Result<&'static mut HostPage, PagingError> {
         let frame = self.frames.take().ok_or(PagingError::NoFrames)?;
         self.map(address, frame, PAGE_SIZE, Use::Guest(access))?;
-        let page = NonNull::new((self.offset + frame) as *mut u8);
-        let page = page.ok_or(PagingError::Address(frame))?;
-        // SAFETY: a frame of its own, reachable at this address.
-        unsafe { page.write_bytes(0, to_usize(PAGE_SIZE)) };
-        Ok(page)
+        let page = (self.offset + frame) as *mut HostPage;
+        // SAFETY: a frame of its own that is never given out again, reachable at this address and aligned;
+        // zeroed before the reference is made. The guest only reads it, and does not run yet.
+        unsafe {
+            page.write_bytes(0, 1);
+            Ok(&mut *page)
+        }
     }
 
     /// Uses these tables from now on.

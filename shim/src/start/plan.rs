@@ -4,10 +4,9 @@ use crate::domain::Ram;
 use crate::layout::largest;
 use crate::machine::cpu;
 use crate::machine::gate::hypercall_page;
-use crate::machine::paging::{Frames, PagingError, Tables, Use};
+use crate::machine::paging::{Frames, HostPage, PagingError, Tables, Use};
 use crate::pvh::Area;
 use core::ops::Range;
-use core::ptr::NonNull;
 use paravane_abi::device::Device as Entry;
 use paravane_abi::layout::{
     CONFIG, HYPERCALL_PAGE, PAGE_SIZE, RAM_BASE, RAM_SIZE_ALIGN, START_INFO, TIME_PAGE,
@@ -153,8 +152,9 @@ impl Plan {
         fill(tables.map_host_page(START_INFO, Access::Read)?, info.as_bytes());
         fill(tables.map_host_page(HYPERCALL_PAGE, Access::ReadExecute)?, &hypercall_page());
         let time = tables.map_host_page(TIME_PAGE, Access::Read)?;
-        // SAFETY: a zeroed page of its own, and the structure consists of atomics.
-        unsafe { time.cast::<TimePage>().as_ref() }.publish(line);
+        // SAFETY: the page is aligned and longer than the structure, which consists of atomics: all bytes
+        // are valid.
+        unsafe { &*time.as_mut_ptr().cast::<TimePage>() }.publish(line);
         for (address, chunk) in (CONFIG..).step_by(PAGE_LEN).zip(bundle.config.chunks(PAGE_LEN)) {
             fill(tables.map_host_page(address, Access::Read)?, chunk);
         }
@@ -175,8 +175,6 @@ fn frames_len(areas: &[Area], bundle: &Bundle<'_>, image: &Image) -> u64 {
     (PAGES_FIXED + directories + mixed + payload + config) * PAGE_SIZE
 }
 
-fn fill(page: NonNull<u8>, bytes: &[u8]) {
-    let len = bytes.len().min(PAGE_LEN);
-    // SAFETY: a page of the shim's own, no longer than that.
-    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), page.as_ptr(), len) };
+fn fill(page: &mut HostPage, bytes: &[u8]) {
+    page[..bytes.len()].copy_from_slice(bytes);
 }
