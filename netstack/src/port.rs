@@ -1,4 +1,5 @@
 //! The border to whoever moves frames: a virtio ring, a TAP, a test link.
+use bytes::Bytes;
 
 /// Where the stack writes Ethernet frames, without a copy in between.
 pub trait FramePort {
@@ -9,6 +10,22 @@ pub trait FramePort {
 
     /// Sends the first `len` bytes of the buffer that was handed out last.
     fn commit(&mut self, len: usize, meta: TxMeta);
+
+    /// Sends a frame of `head`, which has all its headers, and the pieces of `body` behind it. A port
+    /// that can lets its device read the pieces where they are, and keeps them until that is done;
+    /// this one copies them. Whether there was room; without, nothing is sent.
+    fn send(&mut self, head: &[u8], body: &[Bytes], meta: TxMeta) -> bool {
+        let len = head.len() + body.iter().map(Bytes::len).sum::<usize>();
+        let Some(buffer) = self.buffer(len) else { return false };
+        let mut rest = buffer;
+        for piece in core::iter::once(head).chain(body.iter().map(|piece| &piece[..])) {
+            let (front, behind) = rest.split_at_mut(piece.len());
+            front.copy_from_slice(piece);
+            rest = behind;
+        }
+        self.commit(len, meta);
+        true
+    }
 }
 
 /// What the device is to do to a frame before it goes on the wire. Offsets count from the start of

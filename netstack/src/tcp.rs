@@ -3,6 +3,7 @@ use crate::connection::{Connection, ConnectionId, Owner, Path};
 use crate::flow::Flow;
 use crate::slab::SlabKey;
 use crate::stack::Stack;
+use bytes::{Buf, Bytes};
 use core::net::{IpAddr, SocketAddr};
 use core::task::{Context, Poll};
 use smoltcp::socket::tcp::{RecvError, State};
@@ -174,6 +175,22 @@ impl Stack {
         }
         socket.register_send_waker(cx.waker());
         Poll::Pending
+    }
+
+    /// Takes bytes to send off the front of `bytes`, as many as there is room for and at least one,
+    /// if there are any.
+    pub fn poll_send_bytes(
+        &mut self,
+        id: ConnectionId,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<Result<(), TcpError>> {
+        let poll = self.poll_send(id, cx, |room| {
+            let len = bytes.len().min(room.len());
+            room[..len].copy_from_slice(&bytes[..len]);
+            (len, len)
+        });
+        poll.map_ok(|len| bytes.advance(len))
     }
 
     /// Waits until the peer has acknowledged everything that was written.

@@ -1,6 +1,7 @@
 //! TCP listeners and streams.
 use super::error::NetError;
 use super::with_stack;
+use bytes::Bytes;
 use core::future::poll_fn;
 use core::net::SocketAddr;
 use core::task::{Context, Poll};
@@ -150,6 +151,16 @@ impl TcpStream {
             (len, len)
         };
         self.poll(|stack| stack.poll_send(self.id, cx, write))
+    }
+
+    /// Takes bytes to send off the front of `bytes`, as many as there is room for and at least one,
+    /// if there are any. Long ones are not copied: the device reads them where they are.
+    pub fn poll_write_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<Result<(), NetError>> {
+        self.poll(|stack| stack.poll_send_bytes(self.id, cx, bytes))
     }
 
     /// Ready at once: what was written is sent when the tasks that are ready now have run.
