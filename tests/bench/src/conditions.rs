@@ -12,7 +12,7 @@ pub(crate) fn collect(quick: bool) -> Vec<(&'static str, String)> {
         ("cpu", cpu_model()),
         ("cpus", std::thread::available_parallelism().map_or(0, usize::from).to_string()),
         ("huge pages", read("/sys/kernel/mm/transparent_hugepage/enabled")),
-        ("congestion control", read("/proc/sys/net/ipv4/tcp_congestion_control")),
+        ("default congestion control", read("/proc/sys/net/ipv4/tcp_congestion_control")),
         ("rustc", output("rustc", &["--version"])),
         ("qemu", output(QEMU, &["--version"])),
         ("nginx", output("nginx", &["-v"])),

@@ -1,6 +1,6 @@
 //! Computation in a guest against the same code, compiled alike, as a native program.
 use crate::host::Host;
-use crate::plot::{Plot, PlotRow, Reference};
+use crate::plot::{self, Plot, PlotRow, Reference};
 use crate::program::Runner;
 use crate::session::Session;
 use anyhow::{Result, ensure};
@@ -86,7 +86,7 @@ fn plot(session: &mut Session, runners: &[Runner]) {
             plot.rows.push(PlotRow { label: format!("{kernel}, {}", runner.name()), spread });
         }
     }
-    session.plot("cpu", plot);
+    session.plot("cpu", plot::svg(&plot));
 }
 
 #[cfg(test)]

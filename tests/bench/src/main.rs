@@ -2,6 +2,7 @@
 //!
 //! What is compared runs in turn (A B A B ...) in one session, so that a machine whose speed drifts
 //! drifts for all; the figures to quote are medians, and ratios of runs that stood side by side.
+#![allow(dead_code, reason = "what the matrix of the part web is going to use")]
 mod appliance;
 mod boot;
 mod conditions;
@@ -11,6 +12,7 @@ mod figures;
 mod host;
 mod memory;
 mod noise;
+mod options;
 mod plot;
 mod program;
 mod server;
@@ -18,51 +20,28 @@ mod session;
 mod web;
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use options::{Arguments, Part};
 use session::Session;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
-    /// Exec of `paravane` to the first HTTP 200.
-    Boot,
-    /// Pieces of pure computation in a guest, against the same compiled natively.
-    Cpu,
-    /// Size of the web image, memory of an idle appliance.
-    Memory,
-    /// Requests per second against nginx, small file, keep-alive.
-    Web,
-}
+/// What measures each part. A part that fails, or that was too noisy, takes nothing from the others.
+const PARTS: [(Part, Measure); 4] = [
+    (Part::Boot, boot::measure),
+    (Part::Cpu, cpu::measure),
+    (Part::Memory, memory::measure),
+    (Part::Web, web::measure),
+];
 
-/// Measures the release build against native programs on this machine.
-#[derive(Debug, Parser)]
-#[command(after_help = noise::HELP)]
-struct Arguments {
-    /// What to measure; everything by default.
-    parts: Vec<Part>,
-    /// Few and short runs: shows that the benchmarks work, not how fast anything is.
-    #[arg(long)]
-    quick: bool,
-    /// Where results.json, results.md and a plot PART.svg go.
-    #[arg(long, default_value = "target/bench")]
-    results: PathBuf,
-}
+type Measure = fn(&mut Session) -> Result<()>;
 
 fn main() -> Result<ExitCode> {
-    let mut arguments = Arguments::parse();
-    if arguments.parts.is_empty() {
-        arguments.parts = Part::value_variants().to_vec();
+    let arguments = Arguments::parse();
+    let mut session = Session::new(arguments.options.clone(), &arguments.results)?;
+    for (part, measure) in PARTS.iter().filter(|(part, _)| arguments.has(*part)) {
+        let done = measure(&mut session);
+        session.end_part(part.name(), done)?;
     }
-    let mut session = Session::new(arguments.quick)?;
-    for part in &arguments.parts {
-        match part {
-            Part::Boot => boot::measure(&mut session)?,
-            Part::Cpu => cpu::measure(&mut session)?,
-            Part::Memory => memory::measure(&mut session)?,
-            Part::Web => web::measure(&mut session)?,
-        }
-    }
-    let reported = session.report(&arguments.results)?;
+    let reported = session.report()?;
     Ok(if reported { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,8 +1,10 @@
 //! Requests per second: the web appliance on each host against nginx over loopback, one worker each.
+mod contender;
+
 use crate::appliance::{Launch, Network};
 use crate::cpus::clients;
 use crate::host::{Host, installed};
-use crate::plot::{Plot, PlotRow};
+use crate::plot::{self, Plot, PlotRow};
 use crate::server::Server;
 use crate::session::Session;
 use anyhow::{Context, Result, ensure};
@@ -10,6 +12,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+pub(crate) use contender::Contender;
 
 const CONNECTIONS: u32 = 64;
 const BODY_LEN: usize = 128;
@@ -45,7 +49,7 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
             }
         }
     }
-    plot(session, contenders.iter().map(|(name, _)| name));
+    draw(session, contenders.iter().map(|(name, _)| name));
     Ok(())
 }
 
@@ -55,7 +59,7 @@ fn figure(what: &str, contender: &str) -> String {
     format!("web: {what}, {contender}")
 }
 
-fn plot<'a>(session: &mut Session, contenders: impl Iterator<Item = &'a String>) {
+fn draw<'a>(session: &mut Session, contenders: impl Iterator<Item = &'a String>) {
     let row = |name: &String| {
         let spread = session.figures.spread(&figure(RATIO, name))?;
         Some(PlotRow { label: name.clone(), spread })
@@ -63,7 +67,7 @@ fn plot<'a>(session: &mut Session, contenders: impl Iterator<Item = &'a String>)
     let rows: Vec<_> = contenders.filter_map(row).collect();
     if !rows.is_empty() {
         let title = format!("Requests/s relative to nginx, {CONNECTIONS} connections");
-        session.plot("web", Plot { title, rows, references: Vec::new() });
+        session.plot("web", plot::svg(&Plot { title, rows, references: Vec::new() }));
     }
 }
 

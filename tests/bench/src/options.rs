@@ -1,0 +1,106 @@
+//! The command line.
+use crate::noise;
+use crate::web::Contender;
+use clap::{Args, Parser, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Exec of `paravane` to the first HTTP 200.
+    Boot,
+    /// Pieces of pure computation in a guest, against the same compiled natively.
+    Cpu,
+    /// Size of the web image, memory of an idle appliance.
+    Memory,
+    /// The web appliance on each host against nginx: requests, downloads, uploads, latency.
+    Web,
+    /// Every part, as when none is named.
+    All,
+}
+
+impl Part {
+    /// The word on the command line, and what the names of the part's plots begin with.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Web => "web",
+            Self::All => "all",
+        }
+    }
+}
+
+/// Measures the release build against native programs on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "scripts/bench", after_help = noise::HELP)]
+pub(crate) struct Arguments {
+    /// What to measure; everything by default.
+    parts: Vec<Part>,
+    /// Where results.json, results.md and the plots PART*.svg go. Those of an earlier session are
+    /// removed.
+    #[arg(long, default_value = "target/bench")]
+    pub(crate) results: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// How to measure.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Options {
+    /// Few and short runs: shows that the benchmarks work, not how fast anything is.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Rounds of the part web: how often each server has its turn at a load [default: 5, quick: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: Option<u32>,
+    /// Length of a run of the part web [default: 3, quick: 1].
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: Option<u32>,
+    /// Loads of the part web, by name or by the beginning of one, such as keepalive-128.
+    #[arg(long, value_name = "LOAD", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Servers of the part web; all that this machine can have by default.
+    #[arg(long, value_name = "SERVER", value_delimiter = ',')]
+    pub(crate) servers: Vec<Contender>,
+}
+
+impl Arguments {
+    /// Whether a part is to be measured.
+    pub(crate) fn has(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part) || self.parts.contains(&Part::All)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(["bench"].into_iter().chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn parts_are_all_unless_some_are_named() {
+        for (line, boot, web) in
+            [("", true, true), ("all", true, true), ("web", false, true), ("boot", true, false)]
+        {
+            let arguments = parse(line).unwrap();
+            assert_eq!(
+                [arguments.has(Part::Boot), arguments.has(Part::Web)],
+                [boot, web],
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas_and_nothing_takes_no_time() {
+        let options = parse("web --only close,upload --servers nginx,process-tap").unwrap().options;
+        assert_eq!(options.only, ["close", "upload"]);
+        assert_eq!(options.servers, [Contender::Nginx, Contender::ProcessTap]);
+        for wrong in ["--rounds 0", "--seconds 0", "--servers apache", "walk"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
