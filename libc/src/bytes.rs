@@ -240,7 +240,7 @@ unsafe fn fill_string(to: *mut u8, value: u8, len: usize) {
 ///
 /// # Safety
 /// `len` bytes are readable at `a` and at `b`.
-unsafe fn compare(a: *const u8, b: *const u8, len: usize) -> c_int {
+pub(crate) unsafe fn compare(a: *const u8, b: *const u8, len: usize) -> c_int {
     let mut offset = 0;
     // SAFETY: all offsets read, 16 bytes at a time or one, are below `len`.
     unsafe {

@@ -8,6 +8,7 @@ mod cipher;
 mod hash;
 mod memory;
 mod random;
+mod sql;
 mod tree;
 
 use std::hint::black_box;
@@ -23,11 +24,12 @@ struct Kernel {
     prepare: fn() -> Pass,
 }
 
-const KERNELS: [Kernel; 7] = [
+const KERNELS: [Kernel; 8] = [
     Kernel { name: "sha-256", prepare: hash::prepare },
     Kernel { name: "aes-256-gcm", prepare: cipher::prepare },
     Kernel { name: "b-tree-search", prepare: tree::prepare_search },
     Kernel { name: "b-tree-updates", prepare: tree::prepare_updates },
+    Kernel { name: "sqlite", prepare: sql::prepare },
     Kernel { name: "memcpy-1-mib", prepare: || memory::prepare_copy(1 << 20) },
     Kernel { name: "memcpy-32-mib", prepare: || memory::prepare_copy(32 << 20) },
     Kernel { name: "pointer-chase", prepare: memory::prepare_chase },

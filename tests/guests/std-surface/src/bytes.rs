@@ -8,7 +8,6 @@ pub(crate) const CHECKS: &[Check] = &[
     ("memset", memset),
     ("memcmp", memcmp),
     ("bcmp", bcmp),
-    ("strlen", strlen),
 ];
 
 const LENGTHS: [usize; 12] = [0, 1, 3, 4, 8, 16, 31, 33, 64, 65, 1000, 10_000];
@@ -65,14 +64,4 @@ fn bcmp() {
         b[len / 2] ^= 1;
         assert!(black_box(&a) != black_box(&b), "{len} bytes");
     }
-}
-
-#[expect(clippy::strlen_on_c_strings, reason = "this is the function to check")]
-fn strlen() {
-    let check = |text: &std::ffi::CStr, expect| {
-        // SAFETY: the string has its NUL.
-        assert_eq!(unsafe { libc::strlen(black_box(text).as_ptr()) }, expect);
-    };
-    check(c"", 0);
-    check(c"seventeen letters", 17);
 }

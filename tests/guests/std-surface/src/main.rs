@@ -14,6 +14,7 @@ mod maths;
 mod memory;
 mod process;
 mod storage;
+mod string;
 mod sync;
 mod thread;
 mod time;
@@ -24,7 +25,7 @@ paravane_libc::image!(Manifest::new("std-surface", 8 << 20, &[]).with_stacks(4, 
 /// A check and its name.
 type Check = (&'static str, fn());
 
-const GROUPS: [&[Check]; 11] = [
+const GROUPS: [&[Check]; 12] = [
     absent::CHECKS,
     bytes::CHECKS,
     collections::CHECKS,
@@ -33,6 +34,7 @@ const GROUPS: [&[Check]; 11] = [
     memory::CHECKS,
     process::CHECKS,
     storage::CHECKS,
+    string::CHECKS,
     sync::CHECKS,
     thread::CHECKS,
     time::CHECKS,
