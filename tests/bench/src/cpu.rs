@@ -1,7 +1,7 @@
 //! Computation in a guest against the same code, compiled alike, as a native program.
 use crate::host::Host;
 use crate::plot::{self, Plot, PlotRow, Reference};
-use crate::program::Runner;
+use crate::program::{Program, Runner};
 use crate::session::Session;
 use anyhow::{Result, ensure};
 
@@ -10,6 +10,9 @@ const REFERENCES: [(&str, &str, [f64; 2]); 2] = [
     ("cpu: overhead, Xen's claim", "2 to 5 %", [1.02, 1.05]),
     ("cpu: overhead, emulation's claim", "20 to 25 %", [1.20, 1.25]),
 ];
+
+const PROGRAM: Program<'static> =
+    Program { native: "cpu-native", image: "cpu-kernels", store: None };
 
 pub(crate) fn measure(session: &mut Session) -> Result<()> {
     eprintln!("cpu: a pass of each kernel, and how much longer it takes than natively");
@@ -32,7 +35,7 @@ fn compare(session: &mut Session, kernel: &str, runners: &[Runner]) -> Result<()
     let mut plans = Vec::new();
     let mut checksum = None;
     for &runner in runners {
-        let trial = runner.run(kernel, 1)?;
+        let trial = runner.run(&PROGRAM, kernel, 1)?;
         let expected = *checksum.get_or_insert(trial.checksum);
         ensure!(trial.checksum == expected, "{kernel}: {} computes otherwise", runner.name());
         plans.push((runner, passes(seconds, trial.seconds)));
@@ -41,7 +44,7 @@ fn compare(session: &mut Session, kernel: &str, runners: &[Runner]) -> Result<()
         let mut native_s = None;
         for &(runner, passes) in &plans {
             session.noise.calibrate()?;
-            let run = runner.run(kernel, passes)?;
+            let run = runner.run(&PROGRAM, kernel, passes)?;
             let pass_s = run.seconds / f64::from(passes);
             let native_s = *native_s.get_or_insert(pass_s);
             session.figures.sample(&figure(kernel, runner), "ms", pass_s * 1e3);
@@ -60,7 +63,7 @@ fn compare(session: &mut Session, kernel: &str, runners: &[Runner]) -> Result<()
 
 /// How many passes take about `seconds` if one takes `pass_s`.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-fn passes(seconds: f64, pass_s: f64) -> u32 {
+pub(crate) fn passes(seconds: f64, pass_s: f64) -> u32 {
     (seconds / pass_s).ceil() as u32
 }
 

@@ -4,6 +4,7 @@
 //! drifts for all; the figures to quote are medians, and ratios of runs that stood side by side.
 #![allow(dead_code, reason = "what the matrix of the part web is going to use")]
 mod appliance;
+mod block;
 mod boot;
 mod conditions;
 mod cpu;
@@ -26,7 +27,8 @@ use session::Session;
 use std::process::ExitCode;
 
 /// What measures each part. A part that fails, or that was too noisy, takes nothing from the others.
-const PARTS: [(Part, Measure); 4] = [
+const PARTS: [(Part, Measure); 5] = [
+    (Part::Block, block::measure),
     (Part::Boot, boot::measure),
     (Part::Cpu, cpu::measure),
     (Part::Memory, memory::measure),

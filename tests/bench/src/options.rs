@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
+    /// Reads, writes and flushes of a disk, and a hypercall, against a file and a system call.
+    Block,
     /// Exec of `paravane` to the first HTTP 200.
     Boot,
     /// Pieces of pure computation in a guest, against the same compiled natively.
@@ -22,6 +24,7 @@ impl Part {
     /// The word on the command line, and what the names of the part's plots begin with.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Block => "block",
             Self::Boot => "boot",
             Self::Cpu => "cpu",
             Self::Memory => "memory",

@@ -1,11 +1,11 @@
-//! One run of a program of kernels, native or a guest, timed from outside by the lines it prints.
+//! One run of a program of kernels or loads, native or a guest, timed from outside by the lines it prints.
 use crate::cpus::measured;
 use crate::host::{Host, QEMU, bundle, machine, paravane, text, words};
 use crate::server::target;
 use anyhow::{Context, Result};
 use paravane_kernels::{BEGIN, END};
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -37,30 +37,55 @@ impl Runner {
         }
     }
 
-    /// Runs `passes` passes of a kernel on the measured CPU.
-    pub(crate) fn run(self, kernel: &str, passes: u32) -> Result<Run> {
+    /// Runs `passes` passes of a piece of `program` on the measured CPU.
+    pub(crate) fn run(self, program: &Program<'_>, piece: &str, passes: u32) -> Result<Run> {
         let folder = tempfile::tempdir()?;
         let passes = passes.to_string();
         let [native, image] =
-            ["cpu-native", "cpu-kernels"].map(|name| target().join("image").join(name));
-        let (program, arguments) = match self {
-            Self::Native => (native, words(&[kernel, &passes])),
+            [program.native, program.image].map(|name| target().join("image").join(name));
+        let mut command = Command::new("timeout");
+        command.args([TIMEOUT_S, "taskset", "-c", &measured().to_string()]);
+        match self {
+            Self::Native => {
+                command.arg(native).args([piece, &passes]);
+                command.envs(program.store.map(|store| ("IO_STORE", store)));
+            }
             Self::Guest(Host::Emulation) => {
-                let file = folder.path().join("kernels.elf");
-                bundle(&file, &text(&image), &words(&["--watchdog", "0", "--", kernel, &passes]))?;
-                (PathBuf::from(QEMU), machine(&file, 320))
+                let file = folder.path().join("program.elf");
+                bundle(&file, &text(&image), &words(&["--watchdog", "0", "--", piece, &passes]))?;
+                command.arg(QEMU).args(machine(&file, 320)).args(program.drive());
             }
             Self::Guest(host) => {
                 let flags =
                     ["run", "--backend", host.name(), "--memory", "256M", "--watchdog", "0"];
-                let rest = [&text(&image), "--", kernel, &passes];
-                (paravane(), words(&[&flags[..], &rest[..]].concat()))
+                command.arg(paravane()).args(flags).args(program.disk());
+                command.args([&text(&image), "--", piece, &passes]);
             }
-        };
-        let mut command = Command::new("timeout");
-        command.args([TIMEOUT_S, "taskset", "-c", &measured().to_string()]);
-        command.arg(program).args(arguments);
-        watch(command).with_context(|| format!("{kernel}, {}", self.name()))
+        }
+        watch(command).with_context(|| format!("{piece}, {}", self.name()))
+    }
+}
+
+/// The same, compiled for the host and for a guest.
+#[derive(Debug)]
+pub(crate) struct Program<'a> {
+    pub(crate) native: &'static str,
+    pub(crate) image: &'static str,
+    /// The file that it works on.
+    pub(crate) store: Option<&'a Path>,
+}
+
+impl Program<'_> {
+    /// The store as a disk of `paravane run`.
+    fn disk(&self) -> Vec<String> {
+        self.store.map_or(Vec::new(), |store| words(&["--disk", &text(store)]))
+    }
+
+    /// The store as a disk of QEMU's machine.
+    fn drive(&self) -> Vec<String> {
+        let drive = |store| format!("file={},format=raw,if=none,id=store", text(store));
+        let device = "virtio-blk-device,drive=store";
+        self.store.map_or(Vec::new(), |store| words(&["-drive", &drive(store), "-device", device]))
     }
 }
 

@@ -11,6 +11,8 @@ mod random;
 mod sql;
 mod tree;
 
+pub use random::Random;
+
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Instant;
