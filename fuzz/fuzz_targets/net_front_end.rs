@@ -23,6 +23,9 @@ enum Step {
     Transmit {
         len: u16,
     },
+    Send {
+        pieces: Vec<u16>,
+    },
     Flush,
     EnableEvents,
 }
@@ -57,6 +60,11 @@ fn step(net: &mut Net<Arena, Host>, arena: &Arena, victims: &mut [Victim; 2], st
             let Some(frame) = net.transmit_buffer(usize::from(*len)) else { return };
             assert_eq!(frame.len(), usize::from(*len));
             let _ = net.commit(frame, FrameMeta::default());
+        }
+        Step::Send { pieces } => {
+            let piece = |len: &u16| paravane_fuzz::shared().slice(..usize::from(*len));
+            let pieces: Vec<_> = pieces.iter().map(piece).collect();
+            let _ = net.send(&[0; 54], &pieces, FrameMeta::default());
         }
         Step::Flush => net.flush(),
         Step::EnableEvents => {

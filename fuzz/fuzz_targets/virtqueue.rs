@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Add { readable: [Option<u8>; 2], writable: [Option<u8>; 2] },
+    Add { readable: [Option<u8>; 2], shared: [u8; 3], writable: [Option<u8>; 2] },
     Publish,
     EnableEvents,
     Pop,
@@ -37,10 +37,11 @@ fuzz_target!(|input: Input| {
     let mut is_dead = false;
     for (token, step) in input.steps.iter().enumerate() {
         match step {
-            Step::Add { readable, writable } => {
+            Step::Add { readable, shared, writable } => {
                 let chain =
                     Chain { readable: readable.map(segment), writable: writable.map(segment) };
-                if queue.add(chain, token).is_ok() {
+                let shared = shared.map(|len| paravane_fuzz::shared().slice(..usize::from(len)));
+                if queue.add_sharing(&arena, chain, &shared, token).is_ok() {
                     assert!(!is_dead);
                     outstanding.insert(token);
                 }

@@ -3,6 +3,7 @@
 pub mod guest;
 pub mod web;
 
+use bytes::Bytes;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use paravane_abi::device::QueueSetup;
 use paravane_pv_drivers::RingMemory;
@@ -11,12 +12,19 @@ use std::sync::atomic::Ordering;
 
 thread_local! {
     static ARENA: Arena = Arena::default();
+    static SHARED: Bytes = arena().share(vec![0; 1 << 16]);
 }
 
 /// The memory of all runs: one made anew for each would be leaked by the queues that are dropped.
 #[must_use]
 pub fn arena() -> Arena {
     ARENA.with(Clone::clone)
+}
+
+/// Bytes that a device of [`arena`] reaches: of all runs, for the same reason.
+#[must_use]
+pub fn shared() -> Bytes {
+    SHARED.with(Clone::clone)
 }
 
 /// What a hostile device does to a used ring.

@@ -10,8 +10,9 @@ use core::ptr::NonNull;
 ///
 /// # Safety
 /// `allocate` returns memory that belongs to the caller alone until `deallocate`, is zeroed, and has
-/// the size and alignment of the layout. `device_address` is linear over each such allocation: a
-/// device that adds `n` to the address reaches the byte `n` further, and nothing else.
+/// the size and alignment of the layout. `device_address` is linear over each such allocation, and over
+/// bytes that `reaches` affirmed: a device that adds `n` to the address reaches the byte `n` further,
+/// and nothing else.
 pub unsafe trait Dma: Clone + fmt::Debug {
     /// Zeroed memory for `layout`, whose size is not 0; `None` if there is none left.
     fn allocate(&self, layout: Layout) -> Option<NonNull<u8>>;
@@ -23,7 +24,11 @@ pub unsafe trait Dma: Clone + fmt::Debug {
     /// more, and no device was told of it that has not given it back.
     unsafe fn deallocate(&self, memory: NonNull<u8>, layout: Layout);
 
-    /// The device address of `memory`, which came from `allocate`.
+    /// Whether a device reaches all of `bytes`, which lie anywhere, for as long as they live.
+    fn reaches(&self, bytes: &[u8]) -> bool;
+
+    /// The device address of `memory`, which came from `allocate`, or lies in bytes that `reaches`
+    /// affirmed.
     fn device_address(&self, memory: NonNull<u8>) -> u64;
 }
 

@@ -2,12 +2,13 @@
 //! independently of each other. A side looks at a ring only when it was told to, so that a
 //! notification that one of them forgets shows as a test that does not end.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test, on 64 bits")]
+use bytes::Bytes;
 use paravane::devices::{BlockDevice, Device, FrameDescriptor, NetDevice};
 use paravane::memory::GuestRam;
 use paravane_abi::device::{Attach, NetConfig, feature};
 use paravane_abi::layout::RAM_BASE;
 use paravane_pv_drivers::block::{Block, BlockError, Request, Ticket};
-use paravane_pv_drivers::net::{Checksum, FrameMeta, Net, Segmentation};
+use paravane_pv_drivers::net::{Checksum, FrameMeta, Net, Segmentation, TransmitError};
 use paravane_pv_drivers::{Dma, DmaBuffer, Transport, TransportError};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::alloc::Layout;
@@ -54,6 +55,11 @@ unsafe impl Dma for GuestHeap {
 
     unsafe fn deallocate(&self, memory: NonNull<u8>, layout: Layout) {
         self.0.borrow_mut().entry(layout).or_default().push(memory);
+    }
+
+    /// Only what lies in RAM, which tests get from `allocate`.
+    fn reaches(&self, bytes: &[u8]) -> bool {
+        (RAM_BASE..RAM_BASE + ram().size()).contains(&(bytes.as_ptr().addr() as u64))
     }
 
     fn device_address(&self, memory: NonNull<u8>) -> u64 {
@@ -157,17 +163,53 @@ fn every_frame_sent_arrives_in_order() {
     EVENT_KINDS.into_iter().for_each(check_sent);
 }
 
+/// Sends frame number `index`, written in place or by reference. False if there is no room.
+fn send(net: &mut GuestNet, index: usize) -> bool {
+    let frame = frame(index);
+    if index.is_multiple_of(2) {
+        let Some(mut buffer) = net.transmit_buffer(frame.len()) else { return false };
+        buffer.copy_from_slice(&frame);
+        net.commit(buffer, meta(index)).unwrap();
+        return true;
+    }
+    let (head, body) = frame.split_at(14);
+    let body = in_ram(body);
+    let pieces: Vec<_> =
+        (0..5).map(|i| body.slice(body.len() * i / 5..body.len() * (i + 1) / 5)).collect();
+    match net.send(head, &pieces, meta(index)) {
+        Ok(()) => true,
+        Err(error) => {
+            assert_eq!(error, TransmitError::Full);
+            false
+        }
+    }
+}
+
+/// A copy of `bytes` that lies in RAM.
+fn in_ram(bytes: &[u8]) -> Bytes {
+    struct InRam(NonNull<[u8]>);
+    // SAFETY: as for a `Box<[u8]>`: the bytes are the owner's alone.
+    unsafe impl Send for InRam {}
+    impl AsRef<[u8]> for InRam {
+        fn as_ref(&self) -> &[u8] {
+            // SAFETY: they stay allocated, and nobody writes to them any more.
+            unsafe { self.0.as_ref() }
+        }
+    }
+    let Ok(layout) = Layout::array::<u8>(bytes.len().max(1)) else { return Bytes::new() };
+    let memory = GuestHeap::default().allocate(layout).expect("there is memory");
+    // SAFETY: the allocation has that many bytes.
+    unsafe { memory.copy_from_nonoverlapping(NonNull::from_ref(bytes).cast(), bytes.len()) };
+    Bytes::from_owner(InRam(NonNull::slice_from_raw_parts(memory, bytes.len())))
+}
+
 fn check_sent(mask: u64) {
     const COUNT: usize = 500;
     let (mut net, host, wire) = network(mask);
     let mut message = vec![0; 1 << 17];
     let (mut sent, mut arrived) = (0, 0);
     while arrived < COUNT {
-        while sent < COUNT
-            && let Some(mut buffer) = net.transmit_buffer(frame(sent).len())
-        {
-            buffer.copy_from_slice(&frame(sent));
-            net.commit(buffer, meta(sent)).unwrap();
+        while sent < COUNT && send(&mut net, sent) {
             sent += 1;
         }
         net.flush();

@@ -1,6 +1,7 @@
 //! The transmit queue of the driver, as the stack writes to it.
+use bytes::Bytes;
 use paravane_netstack::{FramePort, TxMeta};
-use paravane_pv_drivers::net::{Checksum, FrameMeta, Net, Segmentation, TxBuffer};
+use paravane_pv_drivers::net::{Checksum, FrameMeta, Net, Segmentation, TransmitError, TxBuffer};
 use paravane_pv_drivers::{Dma, Transport};
 
 /// Longest frame that gets a small buffer: what the driver keeps in its 2 KiB ones.
@@ -47,6 +48,11 @@ impl<D: Dma, T: Transport> FramePort for TxPort<'_, D, T> {
         // The stack asks only for what was negotiated, and for one buffer at a time; a frame that the
         // driver drops all the same is lost like one on the wire.
         let _ = self.driver.commit(buffer, frame_meta(meta));
+    }
+
+    fn send(&mut self, head: &[u8], body: &[Bytes], meta: TxMeta) -> bool {
+        // What the driver does not take for another reason than lack of room is lost, as in `commit`.
+        self.driver.send(head, body, frame_meta(meta)) != Err(TransmitError::Full)
     }
 }
 

@@ -1,11 +1,14 @@
-//! DMA memory with books: which bytes are allocated, so that a device that touches others is caught.
+//! DMA memory with books: which bytes are allocated or shared, so that a device that touches others is
+//! caught.
 use crate::{Dma, RingMemory};
+use bytes::Bytes;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 use std::vec::Vec;
 
 /// What is added to an address to get the device's, so that mixing them up does not go unnoticed.
@@ -15,8 +18,23 @@ const DMA_OFFSET: u64 = 0x4000_0000_0000;
 struct Books {
     /// Layout of each allocation by its device address.
     live: RefCell<BTreeMap<u64, Layout>>,
+    /// Address and length of what was shared, while it has users.
+    shared: RefCell<Vec<Weak<Shared>>>,
     /// Bytes that may still be allocated; `None` for any number.
     limit: Cell<Option<usize>>,
+}
+
+/// Bytes that can be shared with a device.
+#[derive(Debug)]
+struct Shared(Vec<u8>);
+
+/// A user of [`Shared`] as an owner of `Bytes`.
+struct User(Arc<Shared>);
+
+impl AsRef<[u8]> for User {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.0
+    }
 }
 
 /// A source of DMA memory on the process heap. Clones share their books.
@@ -24,7 +42,7 @@ struct Books {
 pub struct Arena(Rc<Books>);
 
 // SAFETY: memory comes zeroed from the process heap with the layout asked for; the device address is
-// the address plus a constant.
+// the address plus a constant, for shared bytes, too.
 unsafe impl Dma for Arena {
     fn allocate(&self, layout: Layout) -> Option<NonNull<u8>> {
         if let Some(limit) = self.0.limit.get() {
@@ -43,6 +61,10 @@ unsafe impl Dma for Arena {
         unsafe { dealloc(memory.as_ptr(), layout) }
     }
 
+    fn reaches(&self, bytes: &[u8]) -> bool {
+        self.is_shared(self.device_address(NonNull::from_ref(bytes).cast()), bytes.len())
+    }
+
     fn device_address(&self, memory: NonNull<u8>) -> u64 {
         memory.expose_provenance().get() as u64 + DMA_OFFSET
     }
@@ -53,6 +75,22 @@ impl Arena {
     #[must_use]
     pub fn allocated(&self) -> usize {
         self.0.live.borrow().values().map(Layout::size).sum()
+    }
+
+    /// `bytes`, in memory that the device reaches for as long as they have a user. It reaches no others.
+    #[must_use]
+    pub fn share(&self, bytes: Vec<u8>) -> Bytes {
+        let shared = Arc::new(Shared(bytes));
+        let mut books = self.0.shared.borrow_mut();
+        books.retain(|shared| shared.strong_count() > 0);
+        books.push(Arc::downgrade(&shared));
+        Bytes::from_owner(User(shared))
+    }
+
+    /// Number of pieces from [`share`](Self::share) that have users.
+    #[must_use]
+    pub fn shared(&self) -> usize {
+        self.0.shared.borrow().iter().filter(|shared| shared.strong_count() > 0).count()
     }
 
     /// Lets allocation fail after `bytes` more.
@@ -81,6 +119,15 @@ impl Arena {
         })
     }
 
+    /// Whether the bytes are altogether in one shared piece that has users.
+    fn is_shared(&self, address: u64, len: usize) -> bool {
+        self.0.shared.borrow().iter().filter_map(Weak::upgrade).any(|shared| {
+            let base = self.device_address(NonNull::from_ref(&shared.0[..]).cast());
+            let offset = address.checked_sub(base).and_then(|o| usize::try_from(o).ok());
+            offset.is_some_and(|offset| offset + len <= shared.0.len())
+        })
+    }
+
     /// The memory at a device address.
     ///
     /// # Panics
@@ -88,6 +135,10 @@ impl Arena {
     fn translate(&self, address: u64, len: usize) -> *mut u8 {
         let is_live = self.is_live(address, len);
         assert!(is_live, "{len} bytes at device address {address:#x} are not allocated");
+        Self::pointer(address)
+    }
+
+    fn pointer(address: u64) -> *mut u8 {
         let address = usize::try_from(address - DMA_OFFSET).expect("64 bits");
         core::ptr::with_exposed_provenance_mut(address)
     }
@@ -99,9 +150,12 @@ impl Arena {
     #[must_use]
     pub fn read(&self, address: u64, len: usize) -> Vec<u8> {
         let mut bytes = std::vec![0; len];
-        // SAFETY: `translate` found the bytes in a live allocation; no reference to it is held, as
-        // the driver has given its buffers to the queue.
-        unsafe { self.translate(address, len).copy_to_nonoverlapping(bytes.as_mut_ptr(), len) };
+        let is_shared = self.is_shared(address, len);
+        let memory = if is_shared { Self::pointer(address) } else { self.translate(address, len) };
+        // SAFETY: the bytes are shared ones in use, which nobody writes, or `translate` found them in a
+        // live allocation, to which no reference is held, as the driver has given its buffers to the
+        // queue.
+        unsafe { memory.copy_to_nonoverlapping(bytes.as_mut_ptr(), len) };
         bytes
     }
 
@@ -111,7 +165,7 @@ impl Arena {
     /// If the bytes are not DMA memory in use.
     pub fn write(&self, address: u64, bytes: &[u8]) {
         let memory = self.translate(address, bytes.len());
-        // SAFETY: as in `read`.
+        // SAFETY: `translate` found the bytes in a live allocation; no reference to it is held.
         unsafe { memory.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
 

@@ -1,7 +1,8 @@
 //! The network front-end (virtio 1.2, 5.1): whole Ethernet frames in and out, without a copy.
 //!
 //! Frames are received into 2 KiB buffers, of which a large one takes several (`MRG_RXBUF`), and the
-//! frames' owner gives them back; frames to send are written in place. Checksums and the cutting of
+//! frames' owner gives them back; frames to send are written in place, or are headers and shared bytes
+//! that the device reads where they are. Checksums and the cutting of
 //! large TCP segments are left to the device where it offers that.
 //!
 //! ```text
@@ -22,10 +23,11 @@ pub use transmit::TxBuffer;
 
 use crate::transport::{attach, negotiate};
 use crate::{AttachError, Dma, RingFault, Transport, VirtQueue};
+use bytes::Bytes;
 use core::fmt;
 use header::HEADER_LEN;
 use paravane_abi::device::{Device, DeviceKind, NetConfig, feature};
-use receive::{BUFFER_ALIGN, Receiver};
+use receive::{BUFFER_ALIGN, FRAME_LEN_MAX, Receiver};
 use transmit::Transmitter;
 
 const RECEIVE: u16 = 0;
@@ -56,7 +58,9 @@ pub enum NetFault {
 pub enum TransmitError {
     /// The frame asks for an offload that the device does not offer.
     NotNegotiated,
-    /// No free descriptor; does not happen to who has two buffers at a time at most.
+    /// The frame is longer than any can be.
+    Long,
+    /// No room; does not happen to who [commits](Net::commit) and has two buffers at a time at most.
     Full,
 }
 
@@ -83,10 +87,11 @@ impl<D: Dma, T: Transport> Net<D, T> {
         }
         let features = negotiate(device, wanted(device.features))?;
         let size = QUEUE_SIZE.min(device.queue_size_max);
-        let queue = || VirtQueue::new(&dma, size, features).ok_or(AttachError::Memory);
+        let receive = VirtQueue::new(&dma, size, features).ok_or(AttachError::Memory)?;
+        let transmit = VirtQueue::new(&dma, size, features).ok_or(AttachError::Memory)?;
         let mergeable = features & feature::NET_MRG_RXBUF != 0;
-        let receiver = Receiver::new(queue()?, rx_buffer_size(device.net.mtu), mergeable);
-        let transmitter = Transmitter::new(queue()?);
+        let receiver = Receiver::new(receive, rx_buffer_size(device.net.mtu), mergeable);
+        let transmitter = Transmitter::new(transmit);
         let setups = [receiver.setup(), transmitter.setup()];
         // SAFETY: the rings belong to the two queues, which never give them back.
         unsafe { attach(&transport, index, features, &setups) }?;
@@ -158,18 +163,56 @@ impl<D: Dma, T: Transport> Net<D, T> {
     /// # Errors
     /// Why the frame was dropped.
     pub fn commit(&mut self, frame: TxBuffer<D>, meta: FrameMeta) -> Result<(), TransmitError> {
+        self.check(meta)?;
+        if self.transmitter.add(&self.dma, frame, meta) { Ok(()) } else { Err(TransmitError::Full) }
+    }
+
+    /// Queues a frame of `head`, which has all its headers, and the pieces of `body` behind it; the next
+    /// [`flush`](Self::flush) sends it. Long pieces are not copied: the device reads them where they are,
+    /// and the driver is one of their users until it has; pieces that the device cannot reach are copied.
+    ///
+    /// # Errors
+    /// Why the frame was not queued. With [`TransmitError::Full`] it can be tried again:
+    /// [`enable_events`](Self::enable_events) asks for the event, as after
+    /// [`transmit_buffer`](Self::transmit_buffer).
+    pub fn send(
+        &mut self,
+        head: &[u8],
+        body: &[Bytes],
+        meta: FrameMeta,
+    ) -> Result<(), TransmitError> {
+        self.check(meta)?;
+        if head.len() + body.iter().map(Bytes::len).sum::<usize>() > FRAME_LEN_MAX {
+            return Err(TransmitError::Long);
+        }
+        if self.fault.is_some() {
+            return Err(TransmitError::Full);
+        }
+        match self.transmitter.send(&self.dma, head, body, meta) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(fault) => self.fault = Some(fault),
+        }
+        Err(TransmitError::Full)
+    }
+
+    /// Whether the device can do what the frame asks for.
+    fn check(&self, meta: FrameMeta) -> Result<(), TransmitError> {
         let partial = matches!(meta.checksum, Checksum::Partial { .. });
         if partial && !self.completes_checksums()
             || meta.segmentation.is_some() && !self.segments_tcp()
         {
             return Err(TransmitError::NotNegotiated);
         }
-        if self.transmitter.add(frame, meta) { Ok(()) } else { Err(TransmitError::Full) }
+        Ok(())
     }
 
     /// Shows the device what was queued and recycled since the last call, and notifies it if it
-    /// wants that.
+    /// wants that. Gives up shared bytes that the device has read.
     pub fn flush(&mut self) {
+        if self.fault.is_none() {
+            self.fault = self.transmitter.release_shared().err();
+        }
         if self.transmitter.publish() {
             self.transport.notify(self.index, TRANSMIT);
         }

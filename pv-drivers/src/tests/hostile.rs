@@ -1,6 +1,6 @@
 //! Devices that break the rules in every way they can think of. The driver may end with an error; it
 //! may not panic, hand a chain out twice, or hand one out that it does not have.
-use super::{long_chain, pair, segment};
+use super::{long_chain, pair, segment, shared};
 use crate::block::{Block, Request, Ticket};
 use crate::model::{Arena, ArenaRing, DeviceQueue, Host};
 use crate::net::{FrameMeta, Net};
@@ -79,13 +79,17 @@ proptest! {
         let (mut queue, _) = pair(&arena, 8, features);
         let mut victim = Victim::new(&arena, queue.setup());
         let mut outstanding = BTreeSet::new();
+        // Shared pieces that the device may still read.
+        let mut shared_count = 0;
         let mut fault = None;
         for (round, (adds, attacks)) in rounds.iter().enumerate() {
             for add in 0..*adds {
                 let chain = if add == 0 { long_chain(&arena) } else { Chain::to_write(segment(&arena, 64)) };
                 let token = (round, add);
-                if queue.add(chain, token).is_ok() {
+                let pieces = shared(&arena, &[99; 3][..add]);
+                if queue.add_sharing(&arena, chain, &pieces, token).is_ok() {
                     outstanding.insert(token);
+                    shared_count += add;
                 }
             }
             let _ = queue.publish();
@@ -97,6 +101,7 @@ proptest! {
                         prop_assert_eq!(fault, None, "the queue came back to life");
                         prop_assert!(outstanding.remove(&used.token), "{:?} twice", used.token);
                         prop_assert!(u64::from(used.written) <= used.chain.writable_len());
+                        shared_count -= used.token.1;
                     }
                     Ok(None) => break,
                     Err(found) => {
@@ -106,6 +111,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(usize::from(queue.in_flight()), outstanding.len());
+            prop_assert_eq!(arena.shared(), shared_count);
         }
     }
 
@@ -147,6 +153,8 @@ proptest! {
                 if let Some(frame) = net.transmit_buffer(100) {
                     let _ = net.commit(frame, FrameMeta::default());
                 }
+                let _ = net.send(&[0; 60], &shared(&arena, &[3000, 10]), FrameMeta::default());
+                prop_assert!(arena.shared() <= 2 * 8);
             }
             net.flush();
             let _ = net.enable_events();

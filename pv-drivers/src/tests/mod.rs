@@ -8,7 +8,9 @@ mod ring_reference;
 
 use crate::model::{Arena, ArenaRing, DeviceQueue};
 use crate::{Chain, DmaBuffer, Segment, VirtQueue};
+use bytes::Bytes;
 use paravane_abi::device::feature;
+use std::vec::Vec;
 
 /// Both kinds of notification suppression.
 const EVENT_KINDS: [u64; 2] = [0, feature::RING_EVENT_IDX];
@@ -28,6 +30,12 @@ fn pair<T>(
 
 fn segment(arena: &Arena, len: usize) -> Segment<Arena> {
     Segment::whole(DmaBuffer::new(arena, len, 8).unwrap())
+}
+
+/// Pieces of these lengths that the device reaches. The bytes of piece `i` are `i`.
+fn shared(arena: &Arena, lens: &[usize]) -> Vec<Bytes> {
+    let piece = |(i, &len): (u8, &usize)| arena.share(std::vec![i; len]);
+    (0..).zip(lens).map(piece).collect()
 }
 
 /// A chain of four segments: 10 and 20 bytes to read, 30 and 40 to write.

@@ -1,7 +1,9 @@
 //! The network front-end against a device that behaves.
+use super::shared;
 use crate::AttachError;
 use crate::model::{Arena, Host, Wire};
 use crate::net::{Checksum, FrameMeta, Net, NetFault, Segmentation, TransmitError};
+use bytes::Bytes;
 use paravane_abi::device::feature::{
     NET_CSUM, NET_GUEST_CSUM, NET_GUEST_TSO4, NET_HOST_TSO4, NET_MRG_RXBUF, RING_EVENT_IDX,
     VERSION_1,
@@ -289,4 +291,110 @@ fn short_memory_means_fewer_buffers() {
     let mut queue = host.queue(0);
     assert_eq!(core::iter::from_fn(|| queue.take()).count(), 3);
     assert!(net.transmit_buffer(60_000).is_none());
+}
+
+/// Sends a frame of 54 bytes of headers and these pieces, and looks at it on the wire: its bytes are
+/// right, and it has so many descriptors.
+fn send_pieces(arena: &Arena, pieces: &[Bytes], descriptors: usize) {
+    let (mut net, mut wire, host) = connect(arena, ALL);
+    let checksum = Checksum::Partial { start: 34, offset: 16 };
+    net.send(&pattern(54), pieces, FrameMeta { checksum, segmentation: None }).unwrap();
+    assert!(wire.next_sent().is_none(), "nothing is sent before the flush");
+    net.flush();
+    assert_eq!(host.queue(1).take().unwrap().readable.len(), descriptors);
+    let sent = wire.next_sent().unwrap();
+    assert_eq!(sent[..12], [1, 0, 0, 0, 0, 0, 34, 0, 16, 0, 0, 0]);
+    let expect: Vec<u8> =
+        pieces.iter().fold(pattern(54), |frame, piece| [&frame, &piece[..]].concat());
+    assert!(sent[12..] == expect);
+}
+
+#[test]
+fn long_pieces_are_sent_from_where_they_are() {
+    let arena = Arena::default();
+    let check = |lens: &[usize], descriptors| {
+        send_pieces(&arena, &shared(&arena, lens), descriptors);
+    };
+    check(&[60_000], 2);
+    check(&[200, 60_000], 2);
+    check(&[30_000, 200, 30_000], 4);
+    check(&[30_000, 0, 30_000], 3);
+    check(&[3000; 16], 17);
+}
+
+#[test]
+fn what_is_short_or_in_too_many_pieces_or_out_of_reach_is_copied() {
+    let arena = Arena::default();
+    send_pieces(&arena, &[], 1);
+    send_pieces(&arena, &shared(&arena, &[1000, 900]), 1);
+    send_pieces(&arena, &shared(&arena, &[3000; 17]), 1);
+    let elsewhere = Bytes::from(pattern(3000));
+    send_pieces(&arena, &[shared(&arena, &[3000]), Vec::from([elsewhere])].concat(), 1);
+}
+
+#[test]
+fn shared_bytes_are_given_up_by_the_next_flush() {
+    let arena = Arena::default();
+    let (mut net, mut wire, _) = connect(&arena, ALL);
+    for _ in 0..1000 {
+        net.send(&pattern(54), &shared(&arena, &[9000, 9000]), FrameMeta::default()).unwrap();
+        net.flush();
+        assert_eq!(arena.shared(), 2);
+        assert!(wire.next_sent().is_some());
+    }
+    net.flush();
+    assert_eq!(arena.shared(), 0);
+}
+
+#[test]
+fn a_stalled_device_is_lent_a_bounded_amount() {
+    for lens in [&[65_000][..], &[4000; 16], &[9000]] {
+        let arena = Arena::default();
+        let mut device = device(ALL);
+        device.queue_size_max = 1024;
+        let host = Host::new(&arena, device);
+        let mut net = Net::new(arena.clone(), host.clone(), 0, &device).unwrap();
+        let mut wire = Wire::new(&arena, host.queue(0), host.queue(1));
+        let mut lent = 0;
+        while net.send(&pattern(54), &shared(&arena, lens), FrameMeta::default()).is_ok() {
+            lent += lens.iter().sum::<usize>();
+            assert!(lent < (4 << 20) + 65_000);
+        }
+        assert!(lent > 800_000, "{lent}");
+        net.flush();
+        assert!(!net.enable_events());
+        let _ = wire.transmit.wants_event();
+        assert!(wire.next_sent().is_some());
+        assert!(wire.transmit.wants_event(), "somebody waits for room");
+        assert!(net.send(&pattern(54), &shared(&arena, lens), FrameMeta::default()).is_ok());
+    }
+}
+
+#[test]
+fn buffers_held_have_room_whatever_is_sent_beside_them() {
+    let arena = Arena::default();
+    let (mut net, ..) = connect(&arena, ALL);
+    let held = [net.transmit_buffer(60).unwrap(), net.transmit_buffer(60_000).unwrap()];
+    let pieces = shared(&arena, &[3000; 3]);
+    while net.send(&pattern(54), &pieces, FrameMeta::default()).is_ok() {}
+    held.into_iter().for_each(|buffer| net.commit(buffer, FrameMeta::default()).unwrap());
+}
+
+#[test]
+fn a_frame_by_reference_obeys_the_rules_of_all_frames() {
+    let arena = Arena::default();
+    let (mut net, mut wire, _) = connect(&arena, VERSION_1);
+    let pieces = shared(&arena, &[65_550 - 54]);
+    assert_eq!(net.send(&pattern(54), &pieces, FrameMeta::default()), Err(TransmitError::Long));
+    let checksum = Checksum::Partial { start: 34, offset: 16 };
+    let meta = FrameMeta { checksum, segmentation: None };
+    assert_eq!(net.send(&pattern(54), &pieces, meta), Err(TransmitError::NotNegotiated));
+    let pieces = shared(&arena, &[3000]);
+    net.send(&pattern(54), &pieces, FrameMeta::default()).unwrap();
+    net.flush();
+    wire.transmit.set_used_index(7);
+    net.flush();
+    let refused = net.send(&pattern(54), &pieces, FrameMeta::default());
+    assert_eq!(refused, Err(TransmitError::Full), "the device is dead");
+    assert!(net.receive().is_err());
 }

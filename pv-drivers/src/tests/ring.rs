@@ -1,7 +1,8 @@
 //! The virtqueue, one property at a time.
-use super::{EVENT_KINDS, long_chain, pair, segment};
+use super::{EVENT_KINDS, long_chain, pair, segment, shared};
 use crate::model::Arena;
 use crate::{Chain, RingFault};
+use bytes::Bytes;
 use paravane_abi::device::feature::RING_EVENT_IDX;
 use std::vec::Vec;
 
@@ -199,4 +200,81 @@ fn popped_buffers_are_the_callers_to_free() {
     device.finish(head, 70);
     drop(queue.pop());
     assert_eq!(arena.allocated(), ring);
+}
+
+#[test]
+fn shared_bytes_stand_between_what_is_read_and_what_is_written() {
+    let arena = Arena::default();
+    let (mut queue, mut device) = pair(&arena, 16, 0);
+    let pieces = shared(&arena, &[5, 0, 1, 300]);
+    queue.add_sharing(&arena, long_chain(&arena), &pieces, ()).unwrap();
+    assert_eq!(queue.free_descriptors(), 16 - 4 - 3, "an empty piece takes no descriptor");
+    let _ = queue.publish();
+    let seen = device.take().unwrap();
+    let lens: Vec<u32> = seen.readable.iter().map(|s| s.1).collect();
+    assert_eq!(lens, [10, 20, 5, 1, 300]);
+    assert_eq!(seen.writable_len(), 70);
+    for (piece, (address, len)) in [0, 2, 3].into_iter().zip(&seen.readable[2..]) {
+        assert!(arena.read(*address, *len as usize).iter().all(|byte| *byte == piece));
+    }
+    device.finish(seen.head, 70);
+    assert_eq!(queue.pop().unwrap().unwrap().written, 70);
+    assert_eq!(queue.free_descriptors(), 16);
+}
+
+#[test]
+fn the_queue_uses_shared_bytes_until_the_device_is_done() {
+    let arena = Arena::default();
+    let (mut queue, mut device) = pair(&arena, 8, 0);
+    let pieces = shared(&arena, &[100, 100, 100]);
+    // The queue's use is of a part only, and of one piece twice.
+    let parts = [pieces[0].slice(..50), pieces[1].clone(), pieces[1].clone()];
+    queue.add_sharing(&arena, Chain::to_read(segment(&arena, 1)), &parts, ()).unwrap();
+    let _ = queue.publish();
+    drop((pieces, parts));
+    assert_eq!(arena.shared(), 2, "the third is nobody's");
+    let seen = device.take().unwrap();
+    for (address, len) in &seen.readable[1..] {
+        let _ = arena.read(*address, *len as usize);
+    }
+    device.finish(seen.head, 0);
+    assert_eq!(arena.shared(), 2);
+    drop(queue.pop().unwrap());
+    assert_eq!(arena.shared(), 0);
+}
+
+#[test]
+fn a_broken_or_forgotten_device_keeps_what_was_shared() {
+    let arena = Arena::default();
+    for break_rule in [true, false] {
+        let (mut queue, mut device) = pair(&arena, 8, 0);
+        let chain = Chain::to_read(segment(&arena, 1));
+        queue.add_sharing(&arena, chain, &shared(&arena, &[9]), ()).unwrap();
+        let _ = queue.publish();
+        if break_rule {
+            device.finish(device.used_index() + 1, 0);
+            assert!(queue.pop().is_err());
+        }
+        drop(queue);
+        let (address, len) = device.take().unwrap().readable[1];
+        assert_eq!(arena.read(address, len as usize), [0; 9]);
+    }
+}
+
+#[test]
+fn a_chain_that_is_refused_shares_nothing() {
+    let arena = Arena::default();
+    let (mut queue, _device) = pair(&arena, 4, 0);
+    let mut refuse = |pieces: Vec<Bytes>| {
+        let refused = queue.add_sharing(&arena, Chain::to_read(segment(&arena, 7)), &pieces, 3);
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.0.readable[0].as_ref().unwrap().len(), refused.1), (7, 3));
+        assert_eq!(queue.free_descriptors(), 4);
+    };
+    refuse(shared(&arena, &[1, 1, 1, 1]));
+    refuse([shared(&arena, &[1, 1]), Vec::from([Bytes::from_static(b"elsewhere")])].concat());
+    assert_eq!(arena.shared(), 0);
+    let fits = [shared(&arena, &[1, 1, 1]), Vec::from([Bytes::new()])].concat();
+    queue.add_sharing(&arena, Chain::to_read(segment(&arena, 7)), &fits, 3).unwrap();
+    assert_eq!(queue.free_descriptors(), 0);
 }

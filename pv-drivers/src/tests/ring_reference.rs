@@ -1,5 +1,5 @@
 //! Sequences of operations on a queue and its device, against a model of what must come of them.
-use super::{pair, segment};
+use super::{pair, segment, shared};
 use crate::model::{Arena, ArenaRing, DeviceChain, DeviceQueue};
 use crate::{Chain, Segment, VirtQueue};
 use paravane_abi::device::feature::RING_EVENT_IDX;
@@ -9,8 +9,8 @@ use std::vec::Vec;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// The driver adds a chain with segments of these lengths.
-    Add { readable: [Option<u8>; 2], writable: [Option<u8>; 2] },
+    /// The driver adds a chain with segments and shared pieces of these lengths.
+    Add { readable: [Option<u8>; 2], shared: Vec<usize>, writable: [Option<u8>; 2] },
     /// The driver shows the device what it added.
     Publish,
     /// The device takes all there is, and then asks for a notification or is busy.
@@ -24,8 +24,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let lens = || prop::option::of(1_u8..);
     let step = prop_oneof![
-        4 => ([lens(), lens()], [lens(), lens()])
-            .prop_map(|(readable, writable)| Step::Add { readable, writable }),
+        4 => ([lens(), lens()], prop::collection::vec(0_usize..99, 0..5), [lens(), lens()])
+            .prop_map(|(readable, shared, writable)| Step::Add { readable, shared, writable }),
         2 => Just(Step::Publish),
         2 => any::<bool>().prop_map(|sleep| Step::Take { sleep }),
         4 => any::<[prop::sample::Index; 2]>()
@@ -41,6 +41,7 @@ struct Expected {
     readable: Vec<u8>,
     writable: u32,
     descriptors: u16,
+    shared: usize,
 }
 
 /// A queue, its device, and the books about both.
@@ -82,7 +83,7 @@ impl World {
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Add { readable, writable } => self.add(*readable, *writable),
+            Step::Add { readable, shared, writable } => self.add(*readable, shared, *writable),
             Step::Publish => self.publish(),
             Step::Take { sleep } => self.take(*sleep),
             Step::Finish { which, written } => self.finish(which, written),
@@ -91,9 +92,10 @@ impl World {
         let used: u16 = self.expected.values().map(|e| e.descriptors).sum();
         assert_eq!(self.queue.free_descriptors(), self.size - used);
         assert_eq!(usize::from(self.queue.in_flight()), self.expected.len());
+        assert_eq!(self.arena.shared(), self.expected.values().map(|e| e.shared).sum());
     }
 
-    fn add(&mut self, readable: [Option<u8>; 2], writable: [Option<u8>; 2]) {
+    fn add(&mut self, readable: [Option<u8>; 2], lens: &[usize], writable: [Option<u8>; 2]) {
         let token = self.next_token;
         self.next_token += 1;
         let make = |len: Option<u8>| len.map(|len| segment(&self.arena, usize::from(len)));
@@ -106,13 +108,18 @@ impl World {
             Some(Segment::whole(buffer))
         });
         let chain = Chain { readable, writable: writable.map(make) };
-        let descriptors = chain.readable.iter().chain(&chain.writable).flatten().count();
+        let pieces = shared(&self.arena, lens);
+        pieces.iter().for_each(|piece| content.extend_from_slice(piece));
+        let shared = pieces.iter().filter(|piece| !piece.is_empty()).count();
+        let descriptors = chain.readable.iter().chain(&chain.writable).flatten().count() + shared;
         let descriptors = u16::try_from(descriptors).unwrap();
         let fits = (1..=self.queue.free_descriptors()).contains(&descriptors);
         let writable = writable.into_iter().flatten().map(u32::from).sum();
-        assert_eq!(self.queue.add(chain, token).is_ok(), fits);
+        let added = self.queue.add_sharing(&self.arena, chain, &pieces, token);
+        assert_eq!(added.is_ok(), fits);
         if fits {
-            self.expected.insert(token, Expected { readable: content, writable, descriptors });
+            let expected = Expected { readable: content, writable, descriptors, shared };
+            self.expected.insert(token, expected);
             self.added.push_back(token);
         }
     }

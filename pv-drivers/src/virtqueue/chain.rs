@@ -47,7 +47,8 @@ impl<D: Dma> Segment<D> {
 }
 
 /// What one request consists of: first the segments that the device reads, then those that it writes
-/// (virtio 1.2, 2.7.4.2). Two of each are as much as any device here needs.
+/// (virtio 1.2, 2.7.4.2). Two of each are as much as any device here needs of buffers of its own; bytes
+/// that others may read, too, are [shared](super::VirtQueue::add_sharing).
 #[derive(Debug)]
 pub struct Chain<D: Dma> {
     /// Read by the device.

@@ -2,17 +2,21 @@
 mod chain;
 mod layout;
 mod memory;
+mod shared;
 
 pub use chain::{Chain, Segment};
 pub use memory::{DmaRing, RingMemory};
 
 use crate::Dma;
 use alloc::vec::Vec;
+use bytes::Bytes;
 use core::fmt;
 use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 use layout::{DESCRIPTOR_NEXT, DESCRIPTOR_WRITE, Layout, USED_NO_NOTIFY};
 use paravane_abi::device::{QueueSetup, feature};
+use shared::SharedPieces;
 
 /// How a device broke the rules of its used ring. The queue is dead from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +61,19 @@ struct InFlight<D: Dma, T> {
     token: T,
     /// The available index of its entry.
     available: u16,
+    /// Descriptors of the chain.
+    count: u16,
+    /// Whether some of them are of shared bytes.
+    is_sharing: bool,
 }
 
 /// A split virtqueue whose chains carry a token `T` each.
 ///
 /// A chain moves into the queue with [`add`](Self::add) and out of it with [`pop`](Self::pop); in
-/// between nobody can reach its buffers. Dropping the queue leaks the ring and whatever is in flight,
-/// as the device may still write there: the contract has no way to take a device out of use.
+/// between nobody can reach its buffers. Bytes that are [shared](Self::add_sharing) with the device can be
+/// read by anybody, and changed by nobody: the queue is one of their users. Dropping the queue leaks the
+/// ring and whatever is in flight, as the device may still read or write there: the contract has no way
+/// to take a device out of use.
 pub struct VirtQueue<D: Dma, T, R: RingMemory = DmaRing<D>> {
     ring: ManuallyDrop<R>,
     layout: Layout,
@@ -76,6 +86,7 @@ pub struct VirtQueue<D: Dma, T, R: RingMemory = DmaRing<D>> {
     next: Vec<u16>,
     free_head: u16,
     free_count: u16,
+    shared: SharedPieces,
     /// Available index up to which entries are written.
     available: u16,
     /// Available index up to which the device has been shown entries.
@@ -116,6 +127,7 @@ impl<D: Dma, T, R: RingMemory> VirtQueue<D, T, R> {
             next: (1..=size).collect(),
             free_head: 0,
             free_count: size,
+            shared: SharedPieces::default(),
             available: 0,
             published: 0,
             used: 0,
@@ -152,14 +164,63 @@ impl<D: Dma, T, R: RingMemory> VirtQueue<D, T, R> {
     /// # Errors
     /// The chain comes back if there are not enough free descriptors, or the queue is dead.
     pub fn add(&mut self, chain: Chain<D>, token: T) -> Result<(), QueueFull<D, T>> {
-        let count = chain.descriptor_count();
-        if count == 0 || count > usize::from(self.free_descriptors()) {
+        self.add_parts(chain, &[], |_| 0, token)
+    }
+
+    /// As [`add`](Self::add), with the bytes of `shared` behind the segments that the device reads. The
+    /// device reads them where they are; the queue is one of their users until the device has used the
+    /// chain, for ever if it never does. Empty pieces take no descriptor.
+    ///
+    /// # Errors
+    /// As for [`add`](Self::add), and if the device cannot reach a piece.
+    pub fn add_sharing(
+        &mut self,
+        dma: &D,
+        chain: Chain<D>,
+        shared: &[Bytes],
+        token: T,
+    ) -> Result<(), QueueFull<D, T>> {
+        if !shared.iter().all(|piece| piece.is_empty() || dma.reaches(piece)) {
             return Err(QueueFull(chain, token));
         }
-        let head = self.write_descriptors(&chain, count);
+        let address = |piece: &Bytes| dma.device_address(NonNull::from_ref(&piece[..]).cast());
+        self.add_parts(chain, shared, address, token)
+    }
+
+    /// Adds a chain. `address` gives the device address of each piece of `shared` that is not empty.
+    fn add_parts(
+        &mut self,
+        chain: Chain<D>,
+        shared: &[Bytes],
+        address: impl Fn(&Bytes) -> u64,
+        token: T,
+    ) -> Result<(), QueueFull<D, T>> {
+        let shared_count = shared.iter().filter(|piece| !piece.is_empty()).count();
+        let count = chain.descriptor_count() + shared_count;
+        let count = u16::try_from(count).unwrap_or(u16::MAX);
+        let is_sharable = shared.iter().all(|piece| u32::try_from(piece.len()).is_ok());
+        if count == 0 || count > self.free_descriptors() || !is_sharable {
+            return Err(QueueFull(chain, token));
+        }
+        let head = self.free_head;
+        let mut left = count;
+        for segment in chain.readable.iter().flatten() {
+            self.write_descriptor(segment.device_address(), segment.len(), 0, &mut left);
+        }
+        for piece in shared.iter().filter(|piece| !piece.is_empty()) {
+            self.shared.keep(self.size(), self.free_head, piece);
+            // Exact, as just checked.
+            let len = u32::try_from(piece.len()).unwrap_or(0);
+            self.write_descriptor(address(piece), len, 0, &mut left);
+        }
+        for segment in chain.writable.iter().flatten() {
+            let (address, len) = (segment.device_address(), segment.len());
+            self.write_descriptor(address, len, DESCRIPTOR_WRITE, &mut left);
+        }
         // Relaxed: the device reads the entry only after it saw the index that `publish` releases.
         self.ring.store_u16(self.layout.available_entry(self.available), head, Ordering::Relaxed);
-        let in_flight = InFlight { chain, token, available: self.available };
+        let (available, is_sharing) = (self.available, shared_count > 0);
+        let in_flight = InFlight { chain, token, available, count, is_sharing };
         self.in_flight[usize::from(head)] = Some(ManuallyDrop::new(in_flight));
         self.available = self.available.wrapping_add(1);
         self.in_flight_count += 1;
@@ -256,7 +317,7 @@ impl<D: Dma, T, R: RingMemory> VirtQueue<D, T, R> {
         let entry = self.layout.used_entry(self.used);
         let (id, written) = (self.ring.load_u32(entry), self.ring.load_u32(entry + 4));
         let (head, in_flight) = self.take(id, written)?;
-        self.free_chain(head, in_flight.chain.descriptor_count());
+        self.free_chain(head, in_flight.count, in_flight.is_sharing);
         self.used = self.used.wrapping_add(1);
         let InFlight { chain, token, .. } = in_flight;
         Ok(Some(Used { token, chain, written }))
@@ -280,42 +341,36 @@ impl<D: Dma, T, R: RingMemory> VirtQueue<D, T, R> {
         Ok((head, ManuallyDrop::into_inner(in_flight)))
     }
 
-    /// Writes the descriptors of a chain of `count` segments, for which there are enough free ones.
-    /// Returns the head.
-    fn write_descriptors(&mut self, chain: &Chain<D>, count: usize) -> u16 {
-        let head = self.free_head;
-        let segments = chain.readable.iter().flatten().map(|segment| (segment, 0));
-        let writable = chain.writable.iter().flatten().map(|segment| (segment, DESCRIPTOR_WRITE));
-        for (left, (segment, flags)) in (0..count).rev().zip(segments.chain(writable)) {
-            let flags = if left > 0 { flags | DESCRIPTOR_NEXT } else { flags };
-            self.write_descriptor(segment, flags);
-        }
-        head
-    }
-
-    /// Writes one segment into the first free descriptor.
-    fn write_descriptor(&mut self, segment: &Segment<D>, flags: u16) {
+    /// Writes a part of a chain into the first free descriptor. `left` is how many the chain still
+    /// takes, this one included, and is counted down.
+    fn write_descriptor(&mut self, address: u64, len: u32, flags: u16, left: &mut u16) {
+        *left -= 1;
+        let flags = if *left > 0 { flags | DESCRIPTOR_NEXT } else { flags };
         let offset = self.layout.descriptor(self.free_head);
         let next = self.next[usize::from(self.free_head)];
-        self.ring.store_u64(offset, segment.device_address());
-        self.ring.store_u32(offset + 8, segment.len());
+        self.ring.store_u64(offset, address);
+        self.ring.store_u32(offset + 8, len);
         self.ring.store_u16(offset + 12, flags, Ordering::Relaxed);
         self.ring.store_u16(offset + 14, next, Ordering::Relaxed);
         self.free_head = next;
         self.free_count -= 1;
     }
 
-    /// Puts the descriptors of a chain back in front of the free list, to which its last one is
-    /// linked.
-    fn free_chain(&mut self, head: u16, count: usize) {
+    /// Puts the `count` descriptors of a chain back in front of the free list, to which its last one is
+    /// linked, and gives up what they share.
+    fn free_chain(&mut self, head: u16, count: u16, is_sharing: bool) {
         let mut last = head;
-        for _ in 1..count {
-            last = self.next[usize::from(last)];
+        for left in (0..count).rev() {
+            if is_sharing {
+                self.shared.release(last);
+            }
+            if left > 0 {
+                last = self.next[usize::from(last)];
+            }
         }
         self.next[usize::from(last)] = self.free_head;
         self.free_head = head;
-        // A chain has at most four descriptors.
-        self.free_count += u16::try_from(count).unwrap_or(0);
+        self.free_count += count;
     }
 }
 

@@ -1,5 +1,6 @@
 //! The interface against a model of the device, with a second stack behind it.
 use super::*;
+use crate::fake_host::{End, FakeHost};
 use alloc::collections::VecDeque;
 use core::net::SocketAddr;
 use core::task::{Context, Poll, Waker};
@@ -61,6 +62,7 @@ impl FramePort for Outbox {
 
 /// A guest's interface, its device, and the peer.
 struct Network {
+    arena: Arena,
     now: StackInstant,
     guest: Interface<Arena, Host>,
     wire: Wire,
@@ -86,7 +88,8 @@ impl Network {
             ..config(&guest.driver, RAM_SIZE, 2)
         };
         let (peer, outbox) = (Stack::new(peer, now), Outbox::default());
-        Self { now, guest, wire, peer, outbox, is_stalled: false, longest_sent: 0 }
+        let (is_stalled, longest_sent) = (false, 0);
+        Self { arena, now, guest, wire, peer, outbox, is_stalled, longest_sent }
     }
 
     /// One turn of the guest's executor and what the other side makes of it, 100 µs later.
@@ -183,6 +186,31 @@ fn large_segments_are_left_to_the_device() {
 }
 
 #[test]
+fn a_body_by_reference_is_sent_when_there_is_room() {
+    let mut network = Network::new(OFFLOADS);
+    let body = network.arena.share(alloc::vec![7; 40_000]);
+    let meta =
+        TxMeta { needs_csum: true, csum_start: 34, csum_offset: 16, gso_size: 1448, hdr_len: 66 };
+    let Interface { driver, reserve, .. } = &mut network.guest;
+    let mut port = TxPort::new(driver, reserve);
+    let mut sent = 0;
+    while port.send(&[1; 66], core::slice::from_ref(&body), meta) {
+        sent += 1;
+    }
+    assert!(sent > 10);
+    network.guest.driver.flush();
+    for _ in 0..sent {
+        let frame = network.wire.next_sent().unwrap();
+        assert_eq!(frame[..12], [1, 1, 66, 0, 0xa8, 5, 34, 0, 16, 0, 0, 0]);
+        assert!(frame[12..78] == [1; 66] && frame[78..] == body);
+    }
+    assert!(network.wire.next_sent().is_none());
+    let Interface { driver, reserve, .. } = &mut network.guest;
+    let mut port = TxPort::new(driver, reserve);
+    assert!(port.send(&[1; 66], &[], TxMeta::default()), "there is room again");
+}
+
+#[test]
 fn what_a_stalled_device_does_not_take_is_sent_later() {
     let mut network = Network::new(OFFLOADS);
     let (near, far) = network.connect();
@@ -208,11 +236,16 @@ fn what_a_stalled_device_does_not_take_is_sent_later() {
 
 #[test]
 fn a_device_that_breaks_the_rules_is_not_used_any_more() {
-    let mut network = Network::new(OFFLOADS);
-    assert!(network.guest.stack().is_ok());
-    network.wire.receive.set_used_index(1000);
-    network.guest.receive(network.now);
-    assert_eq!(network.guest.stack().err(), Some(NetError::DeviceFailed));
+    // In a guest, as it is logged.
+    let (end, host) = FakeHost::new().run("", || {
+        let mut network = Network::new(OFFLOADS);
+        assert!(network.guest.stack().is_ok());
+        network.wire.receive.set_used_index(1000);
+        network.guest.receive(network.now);
+        assert_eq!(network.guest.stack().err(), Some(NetError::DeviceFailed));
+    });
+    assert_eq!(end, End::Returned);
+    assert!(host.console.contains("not used any more"), "{}", host.console);
 }
 
 #[test]

@@ -84,6 +84,25 @@ fn a_frame_is_sent_however_it_is_spread_over_descriptors() {
     }
 }
 
+/// As a driver sends that leaves an application's bytes where they are.
+#[test]
+fn a_frame_may_take_every_descriptor_of_the_queue() {
+    let mut bench = Bench::all_features();
+    let frame = message(12 + 256 * 250);
+    bench.transmit.put(BUFFERS, &frame);
+    let chain = |count: u64| -> Vec<_> {
+        let share = frame.len() as u64 / count;
+        let len = |i| if i + 1 < count { share } else { frame.len() as u64 - i * share };
+        (0..count).map(|i| (BUFFERS + i * share, u32::try_from(len(i)).unwrap(), 0)).collect()
+    };
+    for count in [2, 17, 255, 256] {
+        let head = bench.transmit.add(&chain(count));
+        bench.device.notify(&bench.ram, 1).unwrap();
+        assert!(bench.sent().unwrap() == frame, "{count} descriptors");
+        assert_eq!(bench.transmit.take(), Some((head, 0)));
+    }
+}
+
 #[test]
 fn a_full_socket_is_waited_for_and_nothing_is_lost() {
     const COUNT: usize = 200;
