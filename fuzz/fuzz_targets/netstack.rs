@@ -4,7 +4,7 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use paravane_netstack::{
-    Addressing, BufferLimits, Config, FramePort, Instant, Lease, Offloads, RxMeta, Stack, TxMeta,
+    Addressing, Addressing6, BufferLimits, Config, FramePort, Instant, Lease, Offloads, RxMeta, Stack, TxMeta,
 };
 use std::net::Ipv4Addr;
 
@@ -97,8 +97,9 @@ fuzz_target!(|input: Input| {
     let config = Config {
         mac: MAC,
         mtu: 1500,
-        offloads: Offloads { tx_checksum: true, tx_segmentation: true },
+        offloads: Offloads { tx_checksum: true, tx_segmentation: true, tx_segmentation6: true },
         addressing,
+        addressing6: Addressing6::Off,
         any_ip: input.is_any_ip,
         connections_max: 8,
         buffers: BufferLimits {

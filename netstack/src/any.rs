@@ -6,6 +6,7 @@
 use crate::connection::{ConnectionId, Owner};
 use crate::flow::{Flow, SeededMap, seeded_map};
 use crate::ingress::Received;
+use crate::ip::{parse_ipv4, parse_ipv6};
 use crate::port::{ClosedPort, FramePort};
 use crate::slab::{Slab, SlabKey};
 use crate::stack::Stack;
@@ -15,7 +16,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::task::{Context, Poll, Waker};
 use smoltcp::time::Instant;
-use smoltcp::wire::Ipv4Packet;
+use smoltcp::wire::IpAddress;
 
 /// Most connections on offer at a time; more SYNs are dropped, and come again.
 const OFFERS_MAX: usize = 256;
@@ -33,6 +34,17 @@ struct Offer {
     flow: Flow,
     source_mac: [u8; 6],
     syn: Vec<u8>,
+}
+
+impl Offer {
+    /// The SYN as it came.
+    fn received(&self) -> Option<Received<'_>> {
+        let ip = match self.flow.remote.addr {
+            IpAddress::Ipv4(_) => parse_ipv4(&self.syn)?,
+            IpAddress::Ipv6(_) => parse_ipv6(&self.syn).ok()?,
+        };
+        Some(Received { source_mac: self.source_mac, is_group: false, ip })
+    }
 }
 
 #[derive(Debug)]
@@ -93,7 +105,8 @@ impl Stack {
         if any.offers.len() >= OFFERS_MAX {
             return None;
         }
-        let offer = Offer { flow, source_mac: received.source_mac, syn: received.packet.to_vec() };
+        let offer =
+            Offer { flow, source_mac: received.source_mac, syn: received.ip.bytes.to_vec() };
         let key = any.offers.insert(offer)?;
         any.by_flow.insert(flow, key);
         any.fresh.push_back(key);
@@ -118,9 +131,9 @@ impl Stack {
             self.any.as_mut()?.refused.push_back(offer);
             return None;
         };
-        let ip = Ipv4Packet::new_unchecked(&offer.syn[..]);
-        let received = Received { source_mac: offer.source_mac, packet: &offer.syn, ip };
-        self.deliver(key, now, &received, &mut ClosedPort);
+        if let Some(received) = offer.received() {
+            self.deliver(key, now, &received, &mut ClosedPort);
+        }
         Some(ConnectionId(key))
     }
 
@@ -170,9 +183,9 @@ impl Stack {
             let Some(offer) = self.any.as_mut().and_then(|any| any.refused.pop_front()) else {
                 break;
             };
-            let ip = Ipv4Packet::new_unchecked(&offer.syn[..]);
-            let received = Received { source_mac: offer.source_mac, packet: &offer.syn, ip };
-            self.receive_other(now, &received, port);
+            if let Some(received) = offer.received() {
+                self.receive_other(now, &received, port);
+            }
         }
         true
     }

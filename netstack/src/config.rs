@@ -1,6 +1,6 @@
 //! What the owner decides about a stack.
 use crate::buffers::BufferLimits;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Everything a [`crate::Stack`] is made from.
 #[derive(Clone, Debug)]
@@ -11,8 +11,10 @@ pub struct Config {
     pub mtu: usize,
     /// What the device can do.
     pub offloads: Offloads,
-    /// Where the interface gets its addresses from.
+    /// Where the interface gets its IPv4 addresses from.
     pub addressing: Addressing,
+    /// Where the interface gets its IPv6 addresses from.
+    pub addressing6: Addressing6,
     /// Any-IP mode: connections and datagrams to all addresses are taken, see the crate's text.
     pub any_ip: bool,
     /// Most TCP connections at a time, half-open ones included. More are refused with RST.
@@ -30,9 +32,11 @@ pub struct Offloads {
     pub tx_checksum: bool,
     /// The device cuts TCPv4 packets larger than the MTU; needs `tx_checksum`.
     pub tx_segmentation: bool,
+    /// The device cuts TCPv6 packets larger than the MTU; needs `tx_checksum`.
+    pub tx_segmentation6: bool,
 }
 
-/// Where the interface gets its addresses from.
+/// Where the interface gets its IPv4 addresses from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addressing {
     /// Fixed addresses.
@@ -41,7 +45,33 @@ pub enum Addressing {
     Dhcp,
 }
 
-/// The addresses of an interface.
+/// Where the interface gets its IPv6 addresses from. With any, it has a link-local address, too, made
+/// from its Ethernet address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addressing6 {
+    /// There is no IPv6.
+    #[default]
+    Off,
+    /// Fixed addresses. What routers advertise does not count.
+    Static(Lease6),
+    /// What routers advertise (RFC 4862).
+    Automatic,
+}
+
+/// The IPv6 addresses of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease6 {
+    /// Address of the interface.
+    pub address: Ipv6Addr,
+    /// Bits of the network prefix, 0 to 128.
+    pub prefix_len: u8,
+    /// Default gateway.
+    pub gateway: Option<Ipv6Addr>,
+    /// DNS server.
+    pub dns: Option<Ipv6Addr>,
+}
+
+/// The IPv4 addresses of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Address of the interface.

@@ -1,5 +1,6 @@
 //! A DHCP client (RFC 2131): one offer, one request, renewal, and starting over when all else fails.
 use crate::config::Lease;
+use crate::ingress::Received;
 use crate::stack::{Stack, is_unicast};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -7,7 +8,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
     DHCP_CLIENT_PORT, DHCP_SERVER_PORT, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress,
-    UdpPacket,
+    IpAddress, UdpPacket,
 };
 
 /// Options asked for (RFC 2132): subnet mask, router, DNS servers.
@@ -154,8 +155,9 @@ impl DhcpClient {
 
 impl Stack {
     /// Whether a datagram is for the DHCP client.
-    pub(crate) fn dhcp_takes(&self, datagram: &UdpPacket<&[u8]>) -> bool {
+    pub(crate) fn dhcp_takes(&self, received: &Received<'_>, datagram: &UdpPacket<&[u8]>) -> bool {
         self.dhcp.is_some()
+            && matches!(received.ip.source, IpAddress::Ipv4(_))
             && datagram.dst_port() == DHCP_CLIENT_PORT
             && datagram.src_port() == DHCP_SERVER_PORT
     }

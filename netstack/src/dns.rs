@@ -1,15 +1,15 @@
 //! Name resolution, by smoltcp's DNS client in the set that also answers for no socket.
-use crate::arp::Resolution;
 use crate::link::Link;
+use crate::neighbors::Resolution;
 use crate::port::FramePort;
 use crate::stack::Stack;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 use core::task::{Context, Poll};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::dns::{GetQueryResultError, QueryHandle, Socket};
 use smoltcp::time::Instant;
-use smoltcp::wire::{DnsQueryType, UdpPacket};
+use smoltcp::wire::{DnsQueryType, IpAddress, UdpPacket};
 
 /// Most queries at a time.
 const QUERIES_MAX: usize = 16;
@@ -58,7 +58,7 @@ impl core::error::Error for DnsError {}
 pub(crate) struct Resolver {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
-    server: Option<Ipv4Addr>,
+    server: Option<IpAddress>,
     active: usize,
     due: Option<Instant>,
 }
@@ -76,14 +76,14 @@ impl Resolver {
         &mut self.sockets
     }
 
-    pub(crate) fn set_server(&mut self, server: Option<Ipv4Addr>) {
+    pub(crate) fn set_server(&mut self, server: Option<IpAddress>) {
         self.server = server;
-        let servers: Vec<_> = server.into_iter().map(Into::into).collect();
+        let servers: Vec<_> = server.into_iter().collect();
         self.socket().update_servers(&servers);
     }
 
     /// Whether a datagram may be an answer to a query.
-    pub(crate) fn takes(&self, datagram: &UdpPacket<&[u8]>, source: Ipv4Addr) -> bool {
+    pub(crate) fn takes(&self, datagram: &UdpPacket<&[u8]>, source: IpAddress) -> bool {
         self.active > 0 && datagram.src_port() == DNS_PORT && self.server == Some(source)
     }
 

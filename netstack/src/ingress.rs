@@ -1,7 +1,10 @@
 //! The demultiplexer: from a frame to the one connection, socket or rule that it concerns.
 use crate::connection::{Connection, Owner};
 use crate::flow::Flow;
-use crate::link::{Link, send_packet};
+use crate::icmp::Untaken;
+use crate::ip::{self, HOP_LIMIT, Packet, parse_ipv4, parse_ipv6};
+use crate::ipv6;
+use crate::link::{Link, ethertype, send_packet};
 use crate::listener::Admission;
 use crate::offload::{ETHERNET_LEN, checksum_is_right};
 use crate::port::{FramePort, RxMeta};
@@ -14,15 +17,17 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket,
-    TcpRepr, UdpPacket,
+    EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, TcpControl, TcpPacket, TcpRepr,
+    UdpPacket,
 };
 
-/// An IPv4 packet for us, with the Ethernet address that it came from.
+/// An IP packet for us, with the Ethernet address that it came from.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Received<'a> {
     pub(crate) source_mac: [u8; 6],
-    pub(crate) packet: &'a [u8],
-    pub(crate) ip: Ipv4Packet<&'a [u8]>,
+    /// The frame was for a group of machines.
+    pub(crate) is_group: bool,
+    pub(crate) ip: Packet<'a>,
 }
 
 impl Stack {
@@ -50,68 +55,92 @@ impl Stack {
         }
         let source_mac = Some(ethernet.src_addr()).filter(|mac| mac.is_unicast())?.0;
         let payload = &frame[ETHERNET_LEN..];
+        let is_group = !destination.is_unicast();
         match ethernet.ethertype() {
             EthernetProtocol::Arp => self.receive_arp(now, payload, port),
             EthernetProtocol::Ipv4 => {
-                let received = self.check_ipv4(source_mac, payload, meta)?;
-                self.receive_ipv4(now, &received, port)
+                let received = Received { source_mac, is_group, ip: parse_ipv4(payload)? };
+                self.receive_ip(now, &received, meta, port)
             }
+            EthernetProtocol::Ipv6 if self.ipv6.is_on() => match parse_ipv6(payload) {
+                Ok(ip) => self.receive_ip(now, &Received { source_mac, is_group, ip }, meta, port),
+                Err((refusal, ip)) => {
+                    let received = Received { source_mac, is_group, ip: ip? };
+                    self.report_problem(refusal, &received, now, port)
+                }
+            },
             _ => None,
         }
     }
 
-    /// Reads the IP header. `None` for packets that are malformed, fragments, damaged or for others.
-    fn check_ipv4<'a>(
-        &self,
-        source_mac: [u8; 6],
-        payload: &'a [u8],
-        meta: RxMeta,
-    ) -> Option<Received<'a>> {
-        let header = Ipv4Packet::new_checked(payload).ok()?;
-        let packet = payload.get(..usize::from(header.total_len()))?;
-        let ip = Ipv4Packet::new_unchecked(packet);
-        let [source, destination] = [ip.src_addr(), ip.dst_addr()];
-        let is_fragment = ip.more_frags() || ip.frag_offset() != 0;
-        if ip.version() != 4 || is_fragment || !(is_unicast(source) || source.is_unspecified()) {
-            return None;
+    /// Whether a packet comes from where one can come from, and is for us.
+    fn is_for_us(&self, ip: &Packet<'_>) -> bool {
+        match (ip.source, ip.destination) {
+            (IpAddress::Ipv4(source), IpAddress::Ipv4(destination)) => {
+                let is_possible = is_unicast(source) || source.is_unspecified();
+                is_possible
+                    && (destination.is_broadcast()
+                        || self.any.is_some()
+                        || self.lease.is_some_and(|lease| {
+                            lease.address == destination || lease.is_broadcast(destination)
+                        })
+                        // A server may send to the address that it offers (RFC 2131, 4.1).
+                        || (self.dhcp.is_some() && self.lease.is_none()))
+            }
+            (IpAddress::Ipv6(source), IpAddress::Ipv6(destination)) => {
+                // Without an address, there is nothing to say but to ask for one.
+                let is_possible = ipv6::is_unicast(source)
+                    || source.is_unspecified() && ip.protocol == IpProtocol::Icmpv6;
+                is_possible
+                    && (self.ipv6.is_own(destination)
+                        || self.ipv6.is_member(destination)
+                        || (self.any.is_some() && ipv6::is_unicast(destination)))
+            }
+            _ => false,
         }
-        let is_for_us = destination.is_broadcast()
-            || self.any.is_some()
-            || self.lease.is_some_and(|l| l.address == destination || l.is_broadcast(destination))
-            // A server may send to the address that it offers (RFC 2131, 4.1).
-            || (self.dhcp.is_some() && self.lease.is_none());
-        let is_intact = meta.csum_valid
-            || checksum_is_right(ip.next_header(), source.into(), destination.into(), ip.payload());
-        (is_for_us && is_intact).then_some(Received { source_mac, packet, ip })
     }
 
-    fn receive_ipv4(
+    fn receive_ip(
         &mut self,
         now: Instant,
         received: &Received<'_>,
+        meta: RxMeta,
         port: &mut dyn FramePort,
     ) -> Option<()> {
-        match received.ip.next_header() {
-            IpProtocol::Tcp => self.receive_tcp(now, received, port),
-            IpProtocol::Udp => self.receive_udp(now, received, port),
-            _ if self.is_own_address(received) => self.receive_other(now, received, port),
-            _ => None,
+        let ip = &received.ip;
+        let is_intact = meta.csum_valid
+            || checksum_is_right(ip.protocol, ip.source, ip.destination, ip.payload);
+        if !is_intact || !self.is_for_us(ip) {
+            return None;
+        }
+        let is_own = self.is_own(ip.destination);
+        match (ip.protocol, ip.destination) {
+            (IpProtocol::Tcp, _) => self.receive_tcp(now, received, port),
+            (IpProtocol::Udp, _) => self.receive_udp(now, received, port),
+            (IpProtocol::Icmp, IpAddress::Ipv4(_)) if is_own => self.receive_icmpv4(received, port),
+            (IpProtocol::Icmpv6, IpAddress::Ipv6(address)) if is_own || address.is_multicast() => {
+                self.receive_icmpv6(now, received, port)
+            }
+            _ => self.refuse_packet(Untaken::Protocol, received, now, port),
         }
     }
 
-    /// Whether a packet is for the interface's own address, not just for one that it plays.
-    fn is_own_address(&self, received: &Received<'_>) -> bool {
-        self.lease.is_some_and(|l| l.address == received.ip.dst_addr())
+    /// Whether `address` is one of the interface's own, not just one that it plays.
+    pub(crate) fn is_own(&self, address: IpAddress) -> bool {
+        match address {
+            IpAddress::Ipv4(address) => self.lease.is_some_and(|l| l.address == address),
+            IpAddress::Ipv6(address) => self.ipv6.is_own(address),
+        }
     }
 
-    /// What no socket takes: smoltcp answers echo requests, and refuses the rest where that is due.
+    /// What smoltcp answers for no connection: resets, and answers to queries of names.
     pub(crate) fn receive_other(
         &mut self,
         now: Instant,
         received: &Received<'_>,
         port: &mut dyn FramePort,
     ) -> Option<()> {
-        let mut link = Link::delivering(&self.link, port, received.source_mac, received.packet);
+        let mut link = Link::delivering(&self.link, port, received.source_mac, received.ip.bytes);
         self.interface.poll_ingress_single(now, &mut link, self.resolver.sockets());
         Some(())
     }
@@ -122,12 +151,9 @@ impl Stack {
         received: &Received<'_>,
         port: &mut dyn FramePort,
     ) -> Option<()> {
-        let segment = TcpPacket::new_checked(received.ip.payload()).ok()?;
-        let [source, destination] = [received.ip.src_addr(), received.ip.dst_addr()];
-        let flow = Flow::new(
-            (destination.into(), segment.dst_port()),
-            (source.into(), segment.src_port()),
-        );
+        let segment = TcpPacket::new_checked(received.ip.payload).ok()?;
+        let Packet { source, destination, .. } = received.ip;
+        let flow = Flow::new((destination, segment.dst_port()), (source, segment.src_port()));
         if let Some(&key) = self.flows.get(&flow) {
             // smoltcp takes it that nobody answers, or opens at the same time, before its own SYN is
             // out; a peer that guesses the flow can.
@@ -137,12 +163,12 @@ impl Stack {
             }
             return (!is_silent).then_some(());
         }
-        if !is_unicast(source) || !self.takes_tcp_to(destination) {
+        if source.is_unspecified() || !self.takes_tcp_to(destination) {
             return None;
         }
         // The checksum is checked already, where it can be.
         let ignored = ChecksumCapabilities::ignored();
-        let repr = TcpRepr::parse(&segment, &source.into(), &destination.into(), &ignored).ok()?;
+        let repr = TcpRepr::parse(&segment, &source, &destination, &ignored).ok()?;
         match self.tombstones.judge(&flow, &repr) {
             Some(Verdict::Acknowledge(end)) => {
                 return self.acknowledge(&flow, end, received, port);
@@ -157,9 +183,8 @@ impl Stack {
         }
     }
 
-    fn takes_tcp_to(&self, destination: core::net::Ipv4Addr) -> bool {
-        let is_own = self.lease.is_some_and(|l| l.address == destination);
-        is_own || (self.any.is_some() && is_unicast(destination))
+    fn takes_tcp_to(&self, destination: IpAddress) -> bool {
+        self.is_own(destination) || (self.any.is_some() && destination.is_unicast())
     }
 
     /// A SYN of a flow that does not exist.
@@ -170,7 +195,7 @@ impl Stack {
         received: &Received<'_>,
         port: &mut dyn FramePort,
     ) -> Option<()> {
-        if self.any.is_some() && !self.is_own_address(received) {
+        if self.any.is_some() && !self.is_own(received.ip.destination) {
             return self.offer(flow, received);
         }
         match self.listeners.admit(flow.local.port, now) {
@@ -219,7 +244,7 @@ impl Stack {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.peer_mac = Some(received.source_mac);
         let before = connection.socket().state();
-        let mut link = Link::delivering(&self.link, port, received.source_mac, received.packet);
+        let mut link = Link::delivering(&self.link, port, received.source_mac, received.ip.bytes);
         link.progress = connection.progress;
         self.interface.poll_ingress_single(now, &mut link, &mut connection.sockets);
         connection.progress = link.progress;
@@ -276,20 +301,13 @@ impl Stack {
             timestamp: None,
             payload: &[],
         };
-        let [source, destination] = [received.ip.dst_addr(), received.ip.src_addr()];
-        let ip = Ipv4Repr {
-            src_addr: source,
-            dst_addr: destination,
-            next_header: IpProtocol::Tcp,
-            payload_len: ack.buffer_len(),
-            hop_limit: 64,
-        };
-        let mut packet = [0; 40];
-        let checksums = ChecksumCapabilities::default();
-        ip.emit(&mut Ipv4Packet::new_unchecked(&mut packet[..]), &checksums);
-        let mut segment = TcpPacket::new_unchecked(&mut packet[20..]);
-        ack.emit(&mut segment, &source.into(), &destination.into(), &checksums);
-        send_packet(&self.link, port, received.source_mac, EthernetProtocol::Ipv4, &packet);
+        let ends = [received.ip.destination, received.ip.source];
+        let mut packet = alloc::vec![0; ip::header_len(ends[0]) + ack.buffer_len()];
+        let protocol = (IpProtocol::Tcp, HOP_LIMIT);
+        let start = ip::emit_header(&mut packet, ends, protocol, ack.buffer_len())?;
+        let mut segment = TcpPacket::new_unchecked(&mut packet[start..]);
+        ack.emit(&mut segment, &ends[0], &ends[1], &ChecksumCapabilities::default());
+        send_packet(&self.link, port, received.source_mac, ethertype(ends[0]), &packet);
         Some(())
     }
 
@@ -299,23 +317,17 @@ impl Stack {
         received: &Received<'_>,
         port: &mut dyn FramePort,
     ) -> Option<()> {
-        if !received.ip.verify_checksum() {
-            return None;
-        }
-        let datagram = UdpPacket::new_checked(received.ip.payload()).ok()?;
-        if self.dhcp_takes(&datagram) {
+        let datagram = UdpPacket::new_checked(received.ip.payload).ok()?;
+        if self.dhcp_takes(received, &datagram) {
             return self.receive_dhcp(now, datagram.payload());
         }
-        if self.resolver.takes(&datagram, received.ip.src_addr()) {
+        if self.resolver.takes(&datagram, received.ip.source) {
             return self.receive_other(now, received, port);
         }
         if self.udp_takes(received, &datagram) {
             return Some(());
         }
-        if self.is_own_address(received) {
-            return self.receive_other(now, received, port);
-        }
-        None
+        self.refuse_packet(Untaken::Port, received, now, port)
     }
 }
 

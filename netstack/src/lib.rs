@@ -3,7 +3,7 @@
 //! smoltcp keeps the protocol state of each connection; everything that would make it look at all
 //! sockets for one packet is done here instead. A frame is taken to its connection by a hash of the
 //! four-tuple, the connection alone is polled, and its next deadline goes into a heap of timers.
-//! Ethernet, ARP, SYN backlogs, TIME-WAIT, UDP, DHCP and offload metadata are this crate's own.
+//! Ethernet, ARP, neighbour discovery, ICMP, SYN backlogs, TIME-WAIT, UDP, DHCP and offload metadata are this crate's own.
 //!
 //! The stack does no input or output: the owner hands it frames with [`Stack::receive`], gives it a
 //! [`FramePort`] to write frames into, and calls [`Stack::poll`] after its applications ran and at
@@ -23,11 +23,18 @@ mod buffers;
 mod config;
 mod connection;
 mod dhcp;
+mod discovery;
 mod dns;
 mod flow;
+mod icmp;
 mod ingress;
+mod ip;
+mod ipv6;
 mod link;
 mod listener;
+mod mld;
+mod ndp;
+mod neighbors;
 mod offload;
 mod port;
 mod progress;
@@ -40,7 +47,7 @@ mod udp;
 
 pub use any::PendingId;
 pub use buffers::BufferLimits;
-pub use config::{Addressing, Config, Lease, Offloads};
+pub use config::{Addressing, Addressing6, Config, Lease, Lease6, Offloads};
 pub use connection::ConnectionId;
 pub use dns::{DnsError, QueryId};
 pub use flow::Flow;

@@ -7,13 +7,13 @@ use crate::progress::Progress;
 use core::num::NonZeroUsize;
 use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol};
+use smoltcp::wire::{EthernetAddress, EthernetFrame, EthernetProtocol, IpAddress};
 
 /// Largest IP packet handed to the device for segmentation, bytes: what the length field can say.
 const GSO_PACKET_LEN_MAX: usize = 65535;
 
-/// Bytes of the largest IPv4 and TCP headers that the stack writes.
-const HEADERS_LEN_MAX: usize = 20 + 60;
+/// Bytes of the largest IP and TCP headers that the stack writes.
+const HEADERS_LEN_MAX: usize = 40 + 60;
 
 /// The interface's constants.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,7 @@ impl LinkConfig {
         if self.offloads.tx_checksum && self.offloads.tx_segmentation {
             caps.segmentation.tcpv4 = NonZeroUsize::new(GSO_PACKET_LEN_MAX);
         }
+        // smoltcp drops packets of IPv6 that a device is to cut, so TCPv6 is cut by smoltcp itself.
         caps
     }
 
@@ -175,8 +176,10 @@ impl phy::TxToken for TxToken<'_> {
         };
         let frame = &mut buffer[..frame_len];
         let (header, packet) = frame.split_at_mut(ETHERNET_LEN);
-        write_header(header, self.config.mac, self.destination, EthernetProtocol::Ipv4);
         let result = f(packet);
+        let protocol =
+            if packet[0] >> 4 == 6 { EthernetProtocol::Ipv6 } else { EthernetProtocol::Ipv4 };
+        write_header(header, self.config.mac, self.destination, protocol);
         Progress::follow(self.progress, packet, !self.config.offloads.tx_checksum);
         let meta = if self.config.offloads.tx_checksum {
             defer_to_device(packet, self.gso_size)
@@ -186,6 +189,14 @@ impl phy::TxToken for TxToken<'_> {
         *self.frames_sent += 1;
         self.port.commit(frame_len, meta);
         result
+    }
+}
+
+/// What a frame with a packet to `address` says that it holds.
+pub(crate) fn ethertype(address: IpAddress) -> EthernetProtocol {
+    match address {
+        IpAddress::Ipv4(_) => EthernetProtocol::Ipv4,
+        IpAddress::Ipv6(_) => EthernetProtocol::Ipv6,
     }
 }
 

@@ -13,7 +13,7 @@ const TCP_LEN: usize = 20;
 
 /// Leaves the TCP checksum of `packet` to the device, and its segmentation if `gso_size` is not 0:
 /// puts the sum of the pseudo header where the checksum belongs and says so in the metadata.
-/// Packets other than TCPv4 are complete already.
+/// Packets other than TCP are complete already.
 pub(crate) fn defer_to_device(packet: &mut [u8], gso_size: u16) -> TxMeta {
     let Some(tcp_start) = tcp_header(packet) else { return TxMeta::default() };
     let (ip, tcp) = packet.split_at_mut(tcp_start);
@@ -28,21 +28,26 @@ pub(crate) fn defer_to_device(packet: &mut [u8], gso_size: u16) -> TxMeta {
         csum_offset: TCP_CHECKSUM,
         gso_size,
         hdr_len: if gso_size == 0 { 0 } else { offset(tcp_start + tcp_len) },
+        gso_is_ipv6: gso_size > 0 && ip[0] >> 4 == 6,
     }
 }
 
-/// Where the TCP header of an IPv4 packet starts, if that is what it is.
+/// Where the TCP header of an IP packet that we send starts, if that is what it is.
 pub(crate) fn tcp_header(packet: &[u8]) -> Option<usize> {
+    if packet.first()? >> 4 == 6 {
+        let is_tcp = *packet.get(6)? == u8::from(IpProtocol::Tcp);
+        return (is_tcp && packet.len() >= 40 + TCP_LEN).then_some(40);
+    }
     let ip = Ipv4Packet::new_unchecked(packet.get(..20)?);
     let start = usize::from(ip.header_len());
     let is_tcp = ip.version() == 4 && ip.next_header() == IpProtocol::Tcp;
     (is_tcp && packet.len() >= start + TCP_LEN).then_some(start)
 }
 
-/// The folded, not inverted sum of the IPv4 pseudo header of a TCP segment (RFC 9293, 3.1).
+/// The folded, not inverted sum of the pseudo header of a TCP segment (RFC 9293, 3.1).
 fn pseudo_header_sum(ip: &[u8], tcp_len: usize) -> u16 {
     let word = |at: usize| u64::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
-    let addresses: u64 = (12..20).step_by(2).map(word).sum();
+    let addresses: u64 = (if ip[0] >> 4 == 6 { 8..40 } else { 12..20 }).step_by(2).map(word).sum();
     let mut sum = addresses + u64::from(u8::from(IpProtocol::Tcp)) + tcp_len as u64;
     loop {
         match u16::try_from(sum) {
@@ -63,7 +68,9 @@ pub(crate) fn checksum_is_right(
         IpProtocol::Tcp => TcpPacket::new_checked(payload)
             .is_ok_and(|packet| packet.verify_checksum(&source, &destination)),
         IpProtocol::Udp => UdpPacket::new_checked(payload).is_ok_and(|packet| {
-            packet.checksum() == 0 || packet.verify_checksum(&source, &destination)
+            // Over IPv6, a datagram must have one (RFC 8200, 8.1).
+            packet.checksum() == 0 && matches!(source, IpAddress::Ipv4(_))
+                || packet.verify_checksum(&source, &destination)
         }),
         _ => true,
     }

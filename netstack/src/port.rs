@@ -42,6 +42,8 @@ pub struct TxMeta {
     pub gso_size: u16,
     /// Bytes of all headers, repeated in each segment; 0 without `gso_size`.
     pub hdr_len: u16,
+    /// The packet to cut is one of IPv6.
+    pub gso_is_ipv6: bool,
 }
 
 /// What the device says about a received frame.

@@ -1,6 +1,6 @@
 //! How far a connection has come, as its own segments say.
 use crate::offload::tcp_header;
-use smoltcp::wire::{Ipv4Packet, TcpPacket, TcpSeqNumber};
+use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpPacket, TcpSeqNumber};
 
 /// The next sequence numbers of both directions (RFC 9293, 3.3.1: SND.NXT and RCV.NXT).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +34,21 @@ impl Progress {
             if len == 0 {
                 segment.set_seq_number(send_next);
                 if has_checksum {
-                    let ip = Ipv4Packet::new_unchecked(&ip[..]);
-                    segment.fill_checksum(&ip.src_addr().into(), &ip.dst_addr().into());
+                    let [source, destination] = ends(ip);
+                    segment.fill_checksum(&source, &destination);
                 }
             }
         }
         *progress = Some(Self { send_next, receive_next: segment.ack_number() });
+    }
+}
+
+fn ends(header: &[u8]) -> [IpAddress; 2] {
+    if header[0] >> 4 == 6 {
+        let ip = Ipv6Packet::new_unchecked(header);
+        [ip.src_addr().into(), ip.dst_addr().into()]
+    } else {
+        let ip = Ipv4Packet::new_unchecked(header);
+        [ip.src_addr().into(), ip.dst_addr().into()]
     }
 }

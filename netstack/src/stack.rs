@@ -1,14 +1,16 @@
 //! The stack itself: its state, and the poll.
 use crate::any::AnyIp;
-use crate::arp::{Neighbors, Resolution};
 use crate::buffers::BufferBudget;
 use crate::config::{Addressing, Config, Lease};
 use crate::connection::{Connection, Owner};
 use crate::dhcp::DhcpClient;
 use crate::dns::Resolver;
 use crate::flow::{Flow, SeededMap, mix, seeded_map};
+use crate::icmp::ErrorBudget;
+use crate::ipv6::Ipv6;
 use crate::link::{Link, LinkConfig};
 use crate::listener::Listeners;
+use crate::neighbors::{Neighbors, Resolution};
 use crate::port::{ClosedPort, FramePort};
 use crate::slab::{Slab, SlabKey};
 use crate::tcp::TcpError;
@@ -17,7 +19,7 @@ use crate::tombstone::Tombstones;
 use crate::udp::Udp;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::task::{Context, Poll, Waker};
 use smoltcp::iface::{self, Interface};
 use smoltcp::time::{Duration, Instant};
@@ -28,7 +30,7 @@ const BURST_MAX: usize = 32;
 
 /// Smallest and largest IP packet that a link may have as its limit, bytes: what every machine takes
 /// (RFC 791, 3.1), and what the length field can say.
-const MTU_MIN: usize = 576;
+pub(crate) const MTU_MIN: usize = 576;
 const MTU_MAX: usize = 65535;
 
 /// smoltcp said that a connection has something to do, and then did nothing: ask again later.
@@ -45,6 +47,8 @@ pub struct Counters {
     pub connections_refused: u64,
     /// Half-open connections dropped because the backlog was full or their time was over.
     pub half_open_dropped: u64,
+    /// IPv6 addresses given up because another machine has them.
+    pub addresses_lost: u64,
 }
 
 /// A TCP/IP stack on one Ethernet interface.
@@ -52,6 +56,10 @@ pub struct Stack {
     pub(crate) link: LinkConfig,
     pub(crate) interface: Interface,
     pub(crate) lease: Option<Lease>,
+    pub(crate) ipv6: Ipv6,
+    /// The address given up last, until the owner has heard of it.
+    pub(crate) conflict: Option<Ipv6Addr>,
+    pub(crate) error_budget: ErrorBudget,
     pub(crate) dhcp: Option<DhcpClient>,
     pub(crate) resolver: Resolver,
     pub(crate) neighbors: Neighbors,
@@ -110,6 +118,9 @@ impl Stack {
             link,
             interface: interface(&link, seed, config.any_ip, now),
             lease: None,
+            ipv6: Ipv6::new(config.addressing6, config.mac, now),
+            conflict: None,
+            error_budget: ErrorBudget::new(now),
             dhcp: None,
             resolver: Resolver::new(),
             neighbors: Neighbors::new(mix(seed, 1)),
@@ -133,22 +144,74 @@ impl Stack {
             Addressing::Static(lease) => stack.configure(Some(lease)),
             Addressing::Dhcp => stack.dhcp = Some(DhcpClient::new(now)),
         }
+        stack.addresses_changed();
         stack
     }
 
-    /// The interface's addresses, once it has them.
+    /// The interface's IPv4 addresses, once it has them.
     #[must_use]
     pub fn lease(&self) -> Option<Lease> {
         self.lease
     }
 
-    /// Waits until the interface has an address.
-    pub fn poll_configured(&mut self, cx: &mut Context<'_>) -> Poll<Lease> {
-        if let Some(lease) = self.lease {
-            return Poll::Ready(lease);
+    /// The interface's IPv6 addresses.
+    pub fn addresses6(&self) -> impl Iterator<Item = Ipv6Addr> {
+        self.ipv6.addresses()
+    }
+
+    /// An address of the interface that machines beyond its link can know.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        let address = self.lease.map(|lease| IpAddr::V4(lease.address));
+        address.or(self.ipv6.global().map(IpAddr::V6))
+    }
+
+    /// An IPv6 address that was given up because another machine has it; each is told of once.
+    pub fn take_conflict(&mut self) -> Option<Ipv6Addr> {
+        self.conflict.take()
+    }
+
+    /// Waits until the interface has an [`address`](Self::address).
+    pub fn poll_configured(&mut self, cx: &mut Context<'_>) -> Poll<IpAddr> {
+        if let Some(address) = self.address() {
+            return Poll::Ready(address);
         }
         self.configured_wakers.push(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// Waits until it is clear whether the interface can speak to `remote`: it has an address of the
+    /// family, or none is to be expected.
+    pub fn poll_route(&mut self, remote: IpAddr, cx: &mut Context<'_>) -> Poll<()> {
+        let is_clear = match remote {
+            IpAddr::V4(_) => self.lease.is_some(),
+            IpAddr::V6(remote) => {
+                remote.is_unicast_link_local()
+                    || self.ipv6.global().is_some()
+                    || self.ipv6.is_settled()
+            }
+        };
+        if is_clear {
+            return Poll::Ready(());
+        }
+        self.configured_wakers.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The interface's address to speak to `remote` from.
+    pub(crate) fn source_for(&self, remote: IpAddr) -> Option<IpAddr> {
+        match remote {
+            IpAddr::V4(_) => self.lease.map(|lease| IpAddr::V4(lease.address)),
+            IpAddr::V6(remote) => self.ipv6.source_for(remote).map(IpAddr::V6),
+        }
+    }
+
+    /// Largest IP packet that the link takes to or from `address`, bytes.
+    pub(crate) fn mtu(&self, address: IpAddress) -> usize {
+        match address {
+            IpAddress::Ipv4(_) => self.link.mtu,
+            IpAddress::Ipv6(_) => self.ipv6.mtu().unwrap_or(self.link.mtu),
+        }
     }
 
     /// What happened so far.
@@ -188,6 +251,7 @@ impl Stack {
         let deadlines = [
             self.timers.next(),
             self.listeners.next_deadline(),
+            self.ipv6.next_deadline(),
             self.neighbors.next_deadline(),
             self.buffers.next_deadline(),
             self.resolver.next_deadline(),
@@ -217,7 +281,10 @@ impl Stack {
         }
         let connections = &self.connections;
         self.timers.tidy(connections.len(), |key| connections.get(key).map(|c| &c.deadline));
-        while let Some(waiting) = self.neighbors.give_up(now) {
+        while let Some((address, waiting)) = self.neighbors.give_up(now) {
+            if let IpAddress::Ipv6(address) = address {
+                self.ipv6.neighbor_lost(address);
+            }
             for key in waiting {
                 if let Some(connection) = self.connections.get_mut(key) {
                     connection.fail(TcpError::Unreachable);
@@ -229,13 +296,14 @@ impl Stack {
 
     /// Whether everything found room.
     fn send_all(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
-        self.send_arp_requests(now, port)
+        self.send_discovery(now, port)
+            && self.send_solicitations(now, port)
             && self.send_refusals(now, port)
             && self.send_datagrams(now, port)
             && self.send_queries(now, port)
             && self.pump_all(now, port)
             // Connections and datagrams may have asked for addresses just now.
-            && self.send_arp_requests(now, port)
+            && self.send_solicitations(now, port)
     }
 
     fn pump_all(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
@@ -302,9 +370,7 @@ impl Stack {
             return Resolution::Known(mac);
         }
         let has_failed = connection.failure.is_some();
-        let IpAddress::Ipv4(remote) = connection.flow.remote.addr else {
-            return Resolution::Unreachable;
-        };
+        let remote = connection.flow.remote.addr;
         match self.resolve_mac(remote, Some(key), now) {
             // It never got an answer, so nobody waits for the reset that it would send now.
             Resolution::Pending if has_failed => Resolution::Unreachable,
@@ -325,18 +391,27 @@ impl Stack {
     pub(crate) fn configure(&mut self, lease: Option<Lease>) {
         let lease = lease.filter(|l| is_unicast(l.address) && !l.is_broadcast(l.address));
         self.lease = lease;
+        self.addresses_changed();
+    }
+
+    /// Follows a change of the interface's addresses, or of what goes with them.
+    pub(crate) fn addresses_changed(&mut self) {
+        let ipv4 = self.lease.map(|l| IpCidr::new(l.address.into(), l.prefix_len.min(32)));
+        let ipv6 = self.ipv6.addresses().map(|address| IpCidr::new(address.into(), 64));
         self.interface.update_ip_addrs(|addresses| {
             addresses.clear();
-            if let Some(lease) = lease {
-                let cidr = IpCidr::new(lease.address.into(), lease.prefix_len.min(32));
-                let _room_for_one = addresses.push(cidr);
-            }
+            // There is room for all: smoltcp is built for 8.
+            addresses.extend(ipv4.into_iter().chain(ipv6));
         });
-        self.resolver.set_server(lease.and_then(|l| l.dns));
-        if lease.is_some() {
-            for waker in self.configured_wakers.drain(..) {
-                waker.wake();
-            }
+        let dns = self.lease.and_then(|l| l.dns).map(IpAddress::from);
+        self.resolver.set_server(dns.or(self.ipv6.dns().map(IpAddress::from)));
+        self.wake_configured();
+    }
+
+    /// Lets those look again who wait for an address.
+    pub(crate) fn wake_configured(&mut self) {
+        for waker in self.configured_wakers.drain(..) {
+            waker.wake();
         }
     }
 

@@ -4,7 +4,7 @@ use crate::flow::Flow;
 use crate::slab::SlabKey;
 use crate::stack::Stack;
 use bytes::{Buf, Bytes};
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::task::{Context, Poll};
 use smoltcp::socket::tcp::{RecvError, State};
 use smoltcp::time::Instant;
@@ -91,7 +91,7 @@ impl Stack {
 
     /// A local address for a connection to `remote` that neither exists nor is in TIME-WAIT.
     fn ephemeral_address(&mut self, remote: SocketAddr) -> Result<SocketAddr, TcpError> {
-        let address = self.lease.ok_or(TcpError::NotConfigured)?.address;
+        let address = self.source_for(remote.ip()).ok_or(TcpError::NotConfigured)?;
         let remote = (IpAddress::from(remote.ip()), remote.port());
         let start = self.random();
         for offset in 0..u64::from(EPHEMERAL_COUNT) {
@@ -99,7 +99,7 @@ impl Stack {
             let port = EPHEMERAL_FIRST + u16::try_from(step).unwrap_or(0);
             let flow = Flow::new((address.into(), port), remote);
             if !self.flows.contains_key(&flow) && !self.tombstones.contains(&flow) {
-                return Ok(SocketAddr::new(IpAddr::V4(address), port));
+                return Ok(SocketAddr::new(address, port));
             }
         }
         Err(TcpError::TooManyConnections)

@@ -1,18 +1,19 @@
 //! UDP: sockets with bounded queues, and datagrams on their way out.
-use crate::arp::Resolution;
 use crate::flow::{SeededMap, seeded_map};
 use crate::ingress::Received;
-use crate::link::send_packet;
+use crate::ip::{self, HOP_LIMIT};
+use crate::link::{ethertype, send_packet};
+use crate::neighbors::Resolution;
 use crate::port::FramePort;
 use crate::slab::{Slab, SlabKey};
 use crate::stack::Stack;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::net::SocketAddr;
 use core::task::{Context, Poll, Waker};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetProtocol, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr};
+use smoltcp::wire::{IpAddress, IpProtocol, UdpPacket, UdpRepr};
 
 /// Names a UDP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,8 +36,8 @@ const RECEIVE_QUEUE_BYTES_MAX: usize = 128 << 10;
 /// Most datagrams that wait to be sent.
 const SEND_QUEUE_MAX: usize = 512;
 
-/// Bytes of the headers of IPv4 and UDP.
-const HEADERS_LEN: usize = 28;
+/// Bytes of a UDP header.
+const UDP_LEN: usize = 8;
 
 /// Dynamic ports (RFC 6335, 6).
 const EPHEMERAL_FIRST: u64 = 49152;
@@ -51,9 +52,9 @@ pub enum UdpError {
     TooLong,
     /// The socket is closed.
     Closed,
-    /// The interface has no address yet.
+    /// The interface has no address of the peer's family yet.
     NotConfigured,
-    /// The address is not IPv4.
+    /// The two ends are of different families.
     Unsupported,
     /// Too many datagrams wait to be sent.
     Busy,
@@ -66,7 +67,7 @@ impl core::fmt::Display for UdpError {
             Self::TooLong => "the datagram is larger than the network allows",
             Self::Closed => "the socket is closed",
             Self::NotConfigured => "the network has no address yet",
-            Self::Unsupported => "the address is not an IPv4 address",
+            Self::Unsupported => "IPv4 and IPv6 addresses do not mix",
             Self::Busy => "too many datagrams wait to be sent",
         })
     }
@@ -84,7 +85,7 @@ struct Socket {
 
 #[derive(Debug)]
 struct Outgoing {
-    destination: Ipv4Addr,
+    destination: IpAddress,
     packet: Vec<u8>,
 }
 
@@ -153,8 +154,8 @@ impl Stack {
     /// The datagram cannot be sent.
     pub fn udp_send(&mut self, id: UdpId, to: SocketAddr, data: &[u8]) -> Result<(), UdpError> {
         let port = self.udp_port(id).ok_or(UdpError::Closed)?;
-        let address = self.lease.ok_or(UdpError::NotConfigured)?.address;
-        self.queue_datagram(SocketAddr::new(IpAddr::V4(address), port), to, data)
+        let address = self.source_for(to.ip()).ok_or(UdpError::NotConfigured)?;
+        self.queue_datagram(SocketAddr::new(address, port), to, data)
     }
 
     /// The next datagram of a socket.
@@ -183,10 +184,10 @@ impl Stack {
 
     /// Gives a datagram to its socket, or to the owner in any-IP mode. Whether anybody took it.
     pub(crate) fn udp_takes(&mut self, received: &Received<'_>, udp: &UdpPacket<&[u8]>) -> bool {
-        let [source, destination] = [received.ip.src_addr(), received.ip.dst_addr()];
+        let [source, destination] = [received.ip.source, received.ip.destination];
         let datagram = || Datagram {
-            local: SocketAddrV4::new(destination, udp.dst_port()).into(),
-            remote: SocketAddrV4::new(source, udp.src_port()).into(),
+            local: SocketAddr::new(destination.into(), udp.dst_port()),
+            remote: SocketAddr::new(source.into(), udp.src_port()),
             data: udp.payload().to_vec(),
         };
         if let Some(&key) = self.udp.by_port.get(&udp.dst_port())
@@ -207,17 +208,15 @@ impl Stack {
         destination: SocketAddr,
         data: &[u8],
     ) -> Result<(), UdpError> {
-        let (SocketAddr::V4(source), SocketAddr::V4(destination)) = (source, destination) else {
-            return Err(UdpError::Unsupported);
-        };
-        if HEADERS_LEN + data.len() > self.link.mtu {
+        let to = IpAddress::from(destination.ip());
+        if ip::header_len(to) + UDP_LEN + data.len() > self.mtu(to) {
             return Err(UdpError::TooLong);
         }
         if self.udp.outgoing.len() >= SEND_QUEUE_MAX {
             return Err(UdpError::Busy);
         }
-        let packet = emit(source, destination, data);
-        self.udp.outgoing.push_back(Outgoing { destination: *destination.ip(), packet });
+        let packet = emit(source, destination, data).ok_or(UdpError::Unsupported)?;
+        self.udp.outgoing.push_back(Outgoing { destination: to, packet });
         self.udp.is_fresh = true;
         Ok(())
     }
@@ -229,8 +228,8 @@ impl Stack {
             let Some(outgoing) = self.udp.outgoing.pop_front() else { break };
             match self.resolve_mac(outgoing.destination, None, now) {
                 Resolution::Known(mac) => {
-                    let ip = EthernetProtocol::Ipv4;
-                    if !send_packet(&self.link, port, mac, ip, &outgoing.packet) {
+                    let protocol = ethertype(outgoing.destination);
+                    if !send_packet(&self.link, port, mac, protocol, &outgoing.packet) {
                         self.udp.outgoing.push_front(outgoing);
                         self.udp.is_fresh = true;
                         return false;
@@ -257,25 +256,20 @@ impl Socket {
     }
 }
 
-fn emit(source: SocketAddrV4, destination: SocketAddrV4, data: &[u8]) -> Vec<u8> {
+/// An IP packet around a datagram. `None` for two families.
+fn emit(source: SocketAddr, destination: SocketAddr, data: &[u8]) -> Option<Vec<u8>> {
+    let ends = [source.ip(), destination.ip()].map(IpAddress::from);
     let udp = UdpRepr { src_port: source.port(), dst_port: destination.port() };
-    let ip = Ipv4Repr {
-        src_addr: *source.ip(),
-        dst_addr: *destination.ip(),
-        next_header: IpProtocol::Udp,
-        payload_len: udp.header_len() + data.len(),
-        hop_limit: 64,
-    };
-    let mut packet = alloc::vec![0; HEADERS_LEN + data.len()];
-    let checksums = ChecksumCapabilities::default();
-    ip.emit(&mut Ipv4Packet::new_unchecked(&mut packet[..]), &checksums);
+    let len = udp.header_len() + data.len();
+    let mut packet = alloc::vec![0; ip::header_len(ends[0]) + len];
+    let start = ip::emit_header(&mut packet, ends, (IpProtocol::Udp, HOP_LIMIT), len)?;
     udp.emit(
-        &mut UdpPacket::new_unchecked(&mut packet[ip.buffer_len()..]),
-        &ip.src_addr.into(),
-        &ip.dst_addr.into(),
+        &mut UdpPacket::new_unchecked(&mut packet[start..]),
+        &ends[0],
+        &ends[1],
         data.len(),
         |payload| payload.copy_from_slice(data),
-        &checksums,
+        &ChecksumCapabilities::default(),
     );
-    packet
+    Some(packet)
 }

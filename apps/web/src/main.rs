@@ -12,6 +12,7 @@ use paravane_libc::abi::device::DeviceKind;
 use paravane_libc::abi::manifest::{Manifest, ManifestDevice};
 use platform::{KernelClock, SiteDisk, Stream};
 use std::fmt;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -78,7 +79,8 @@ async fn serve() -> Result<(), StartError> {
     let address = kernel::net::wait_configured().await.map_err(StartError::Network)?;
     let site = server.site();
     let (files, bytes) = (site.file_count(), site.total_len());
-    log::info!("serving {files} files, {bytes} bytes at http://{address}:{port}/");
+    let address = SocketAddr::new(address, port);
+    log::info!("serving {files} files, {bytes} bytes at http://{address}/");
     kernel::task::spawn(accept(listener, Rc::clone(&server)));
     kernel::stop_requested().await;
     log::info!("stopping: {} connections are open", server.connection_count());

@@ -14,7 +14,8 @@ use core::cell::RefCell;
 use core::net::Ipv4Addr;
 use paravane_abi::device::{Device, NetConfig};
 use paravane_netstack::{
-    Addressing, BufferLimits, Config, Instant as StackInstant, Lease, Offloads, RxMeta, Stack,
+    Addressing, Addressing6, BufferLimits, Config, Instant as StackInstant, Lease, Offloads,
+    RxMeta, Stack,
 };
 use paravane_pv_drivers::net::{Checksum, Net};
 use paravane_pv_drivers::{AttachError, Dma, Transport};
@@ -129,8 +130,10 @@ fn config<D: Dma, T: Transport>(driver: &Net<D, T>, ram_size: u64, seed: u64) ->
         offloads: Offloads {
             tx_checksum: driver.completes_checksums(),
             tx_segmentation: driver.segments_tcp(),
+            tx_segmentation6: false,
         },
         addressing: addressing(driver.config()),
+        addressing6: Addressing6::Off,
         any_ip: false,
         connections_max: to_usize(ram_size / RAM_PER_CONNECTION),
         buffers: BufferLimits {

@@ -21,7 +21,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{OnceCell, RefCell};
 use core::future::poll_fn;
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 use interface::{Interface, NetPoller};
 use paravane_abi::device::DeviceKind;
 use paravane_netstack::{QueryId, Stack};
@@ -70,19 +70,29 @@ fn with_stack<T>(action: impl FnOnce(&mut Stack) -> T) -> Result<T, NetError> {
 ///
 /// # Errors
 /// There is no usable network device.
-pub async fn wait_configured() -> Result<Ipv4Addr, NetError> {
+pub async fn wait_configured() -> Result<IpAddr, NetError> {
     start()?;
-    let lease = poll_fn(|cx| match with_stack(|stack| stack.poll_configured(cx)) {
+    poll_fn(|cx| match with_stack(|stack| stack.poll_configured(cx)) {
         Ok(poll) => poll.map(Ok),
         Err(error) => core::task::Poll::Ready(Err(error)),
-    });
-    lease.await.map(|lease| lease.address)
+    })
+    .await
+}
+
+/// Waits until it is clear whether `remote` can be spoken to.
+async fn wait_route(remote: IpAddr) -> Result<(), NetError> {
+    start()?;
+    poll_fn(|cx| match with_stack(|stack| stack.poll_route(remote, cx)) {
+        Ok(poll) => poll.map(Ok),
+        Err(error) => core::task::Poll::Ready(Err(error)),
+    })
+    .await
 }
 
 /// The address of the interface, once it has one.
 #[must_use]
-pub fn local_address() -> Option<Ipv4Addr> {
-    with_stack(|stack| stack.lease()).ok().flatten().map(|lease| lease.address)
+pub fn local_address() -> Option<IpAddr> {
+    with_stack(|stack| stack.address()).ok().flatten()
 }
 
 /// The addresses of a host, by DNS. A name that is an address stands for itself.

@@ -69,7 +69,7 @@ impl TcpStream {
     /// # Errors
     /// The peer refused, did not answer or cannot be reached.
     pub async fn connect(remote: SocketAddr) -> Result<Self, NetError> {
-        super::wait_configured().await?;
+        super::wait_route(remote.ip()).await?;
         let stream = with_stack(|stack| {
             let id = stack.connect(remote, None)?;
             Self::new(stack, id).ok_or(TcpError::NotConnected)

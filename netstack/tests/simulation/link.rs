@@ -99,10 +99,11 @@ impl Line {
     }
 }
 
-/// Whether damage behind the Ethernet header would be noticed: only IP packets have checksums, and
-/// none that is still to be completed. The header's own check sequence is not part of frames here.
+/// Whether damage behind the Ethernet header would be noticed, or not matter: only IP packets have
+/// checksums, and none that is still to be completed. The header's own check sequence is not part of
+/// frames here.
 fn is_protected(frame: &[u8], meta: TxMeta) -> bool {
-    frame[12..14] == [8, 0] && !meta.needs_csum
+    (frame[12..14] == [8, 0] || frame[12..14] == [0x86, 0xdd]) && !meta.needs_csum
 }
 
 impl FramePort for Line {

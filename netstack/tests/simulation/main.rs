@@ -7,6 +7,7 @@
 mod any_ip;
 mod demultiplexer;
 mod hostile;
+mod ipv6;
 mod lifecycle;
 mod link;
 mod transfer;

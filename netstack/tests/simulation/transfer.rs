@@ -1,6 +1,7 @@
 //! Data arrives complete, in order and intact, whatever the link does.
 use crate::link::Faults;
-use crate::world::{World, client_config, receive, send, server_config};
+use crate::world::{SERVER, World, at, client_config, receive, send, server_config};
+use core::net::SocketAddr;
 use paravane_netstack::{Config, Duration, Offloads};
 use proptest::prelude::*;
 
@@ -8,10 +9,14 @@ fn pattern(len: usize, salt: usize) -> Vec<u8> {
     (0..len).map(|i| ((i * 31 + salt) ^ (i >> 8)) as u8).collect()
 }
 
+fn exchange(world: World, len: usize) {
+    exchange_with(world, at(SERVER, 80), len);
+}
+
 /// Sends `len` bytes each way at once, then closes both directions; everything must be gone after.
-fn exchange(mut world: World, len: usize) {
-    let listener = world.server.listen(80, 16).unwrap();
-    let (near, far) = world.connected(listener, 80);
+pub(crate) fn exchange_with(mut world: World, server: SocketAddr, len: usize) {
+    let listener = world.server.listen(server.port(), 16).unwrap();
+    let (near, far) = world.connected_to(listener, server);
     let (up, down) = (pattern(len, 1), pattern(len, 2));
     let (mut up_sent, mut down_sent) = (0, 0);
     let (mut up_received, mut down_received) = (Vec::new(), Vec::new());
@@ -40,8 +45,11 @@ fn exchange(mut world: World, len: usize) {
     assert_eq!((world.client.connection_count(), world.server.connection_count()), (0, 0));
 }
 
-fn offloading(config: Config) -> Config {
-    Config { offloads: Offloads { tx_checksum: true, tx_segmentation: true }, ..config }
+pub(crate) fn offloading(config: Config) -> Config {
+    Config {
+        offloads: Offloads { tx_checksum: true, tx_segmentation: true, tx_segmentation6: true },
+        ..config
+    }
 }
 
 #[test]

@@ -3,8 +3,8 @@ use crate::link::{Faults, Line};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::task::{Context, Poll, Waker};
 use paravane_netstack::{
-    Addressing, BufferLimits, Config, ConnectionId, Duration, Instant, Lease, ListenerId, Offloads,
-    Stack, TcpError,
+    Addressing, Addressing6, BufferLimits, Config, ConnectionId, Duration, Instant, Lease,
+    ListenerId, Offloads, Stack, TcpError,
 };
 
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -27,6 +27,7 @@ pub(crate) fn config(mac: [u8; 6], address: Ipv4Addr) -> Config {
         mtu: 1500,
         offloads: Offloads::default(),
         addressing: Addressing::Static(lease),
+        addressing6: Addressing6::Off,
         any_ip: false,
         connections_max: 4096,
         buffers: BUFFERS,
@@ -132,7 +133,16 @@ impl World {
         listener: ListenerId,
         port: u16,
     ) -> (ConnectionId, ConnectionId) {
-        let near = self.client.connect(at(SERVER, port), None).unwrap();
+        self.connected_to(listener, at(SERVER, port))
+    }
+
+    /// The same, by any address of the server's.
+    pub(crate) fn connected_to(
+        &mut self,
+        listener: ListenerId,
+        server: SocketAddr,
+    ) -> (ConnectionId, ConnectionId) {
+        let near = self.client.connect(server, None).unwrap();
         let mut far = None;
         self.run_until(Duration::from_secs(60), |world| {
             far = far.or(accept(&mut world.server, listener));

@@ -9,7 +9,9 @@ use super::wire::{Reader, Writer};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
-use paravane_netstack::{Addressing, BufferLimits, Config, Instant, Lease, Offloads, Stack};
+use paravane_netstack::{
+    Addressing, Addressing6, BufferLimits, Config, Instant, Lease, Offloads, Stack,
+};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -210,6 +212,7 @@ fn configuration(addresses: &Addresses) -> io::Result<Config> {
         mtu: MTU,
         offloads: Offloads::default(),
         addressing: Addressing::Static(lease),
+        addressing6: Addressing6::Off,
         any_ip: true,
         connections_max: CONNECTIONS_MAX,
         buffers: BUFFERS,

@@ -3,8 +3,8 @@ use super::super::wire::{Reader, Writer};
 use super::super::{Addresses, Publish, UserNetwork};
 use crate::devices::FrameDescriptor;
 use paravane_netstack::{
-    Addressing, BufferLimits, Config, ConnectionId, Instant, Lease, ListenerId, Offloads, Stack,
-    TcpError,
+    Addressing, Addressing6, BufferLimits, Config, ConnectionId, Instant, Lease, ListenerId,
+    Offloads, Stack, TcpError,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::net::SocketAddr;
@@ -54,6 +54,7 @@ impl Guest {
             mtu: 1500,
             offloads: Offloads::default(),
             addressing,
+            addressing6: Addressing6::Off,
             any_ip: false,
             connections_max: 4096,
             buffers: BUFFERS,
