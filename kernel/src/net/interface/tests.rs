@@ -189,8 +189,14 @@ fn large_segments_are_left_to_the_device() {
 fn a_body_by_reference_is_sent_when_there_is_room() {
     let mut network = Network::new(OFFLOADS);
     let body = network.arena.share(alloc::vec![7; 40_000]);
-    let meta =
-        TxMeta { needs_csum: true, csum_start: 34, csum_offset: 16, gso_size: 1448, hdr_len: 66 };
+    let meta = TxMeta {
+        needs_csum: true,
+        csum_start: 34,
+        csum_offset: 16,
+        gso_size: 1448,
+        hdr_len: 66,
+        gso_is_ipv6: false,
+    };
     let Interface { driver, reserve, .. } = &mut network.guest;
     let mut port = TxPort::new(driver, reserve);
     let mut sent = 0;
