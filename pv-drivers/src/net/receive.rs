@@ -9,6 +9,9 @@ use paravane_abi::device::QueueSetup;
 /// Cache-line alignment of frame buffers.
 pub(super) const BUFFER_ALIGN: usize = 64;
 
+/// Buffers that are posted at first. The longest frame takes 33 of 2 KiB.
+const STOCK_MIN: u16 = 64;
+
 /// Longest frame with its Ethernet header: an IPv4 packet has at most 65535 bytes.
 pub(super) const FRAME_LEN_MAX: usize = 14 + 65_535;
 
@@ -101,6 +104,10 @@ pub(super) struct Receiver<D: Dma> {
     buffer_size: usize,
     /// Whether frames may span buffers (`MRG_RXBUF`).
     mergeable: bool,
+    /// How many buffers are to be posted. A guest that receives little has no memory in it.
+    stock: u16,
+    /// How many were, after the last refill.
+    posted: u16,
     /// Buffers to post again.
     spare: Vec<DmaBuffer<D>>,
     /// A frame of which not all buffers are there yet.
@@ -109,7 +116,8 @@ pub(super) struct Receiver<D: Dma> {
 
 impl<D: Dma> Receiver<D> {
     pub(super) fn new(queue: VirtQueue<D, ()>, buffer_size: usize, mergeable: bool) -> Self {
-        Self { queue, buffer_size, mergeable, spare: Vec::new(), partial: None }
+        let stock = STOCK_MIN.min(queue.size());
+        Self { queue, buffer_size, mergeable, stock, posted: 0, spare: Vec::new(), partial: None }
     }
 
     pub(super) fn setup(&self) -> QueueSetup {
@@ -119,6 +127,7 @@ impl<D: Dma> Receiver<D> {
     /// The next frame, if it is there altogether.
     pub(super) fn receive(&mut self) -> Result<Option<RxFrame<D>>, NetFault> {
         while let Some(used) = self.queue.pop().map_err(NetFault::Ring)? {
+            self.grow();
             let [Some(segment), _] = used.chain.writable else { continue };
             // At most the length of the segment, as the queue checked.
             let part = Part { buffer: segment.into_buffer(), len: used.written as usize };
@@ -149,11 +158,19 @@ impl<D: Dma> Receiver<D> {
         self.spare.extend(frame.rest.into_iter().map(|part| part.buffer));
     }
 
-    /// Posts as many buffers as the queue takes. Returns whether the device is to be notified.
+    /// Doubles the stock when the device has used more than half of it since the last refill.
+    fn grow(&mut self) {
+        if self.queue.in_flight() < self.posted / 2 {
+            self.stock = self.posted.saturating_mul(2).min(self.queue.size());
+        }
+    }
+
+    /// Posts buffers up to the stock. Returns whether the device is to be notified.
     ///
     /// With no memory for another buffer, the device has to do with fewer.
     pub(super) fn refill(&mut self, dma: &D) -> bool {
-        while self.queue.free_descriptors() > 0 {
+        let missing = self.stock.saturating_sub(self.queue.in_flight());
+        for _ in 0..missing.min(self.queue.free_descriptors()) {
             let spare = self.spare.pop();
             let fresh = || DmaBuffer::new(dma, self.buffer_size, BUFFER_ALIGN);
             let Some(buffer) = spare.or_else(fresh) else { break };
@@ -162,6 +179,7 @@ impl<D: Dma> Receiver<D> {
         }
         // Buffers of dropped frames are replaced by fresh ones, so there can be too many.
         self.spare.clear();
+        self.posted = self.queue.in_flight();
         self.queue.publish()
     }
 

@@ -64,6 +64,28 @@ fn frames_come_in_whole_and_buffers_go_round() {
 }
 
 #[test]
+fn more_buffers_are_posted_when_more_frames_come_at_once() {
+    let arena = Arena::default();
+    let device = Device { queue_size_max: 256, ..device(ALL) };
+    let host = Host::new(&arena, device);
+    let mut net = Net::new(arena.clone(), host.clone(), 0, &device).unwrap();
+    let mut wire = Wire::new(&arena, host.queue(0), host.queue(1));
+    let mut burst = |count| {
+        let delivered = (0..count).take_while(|_| wire.deliver(NO_HEADER, &pattern(60))).count();
+        let frames: Vec<_> = std::iter::from_fn(|| net.receive().unwrap()).collect();
+        assert_eq!(frames.len(), delivered);
+        frames.into_iter().for_each(|frame| net.recycle(frame));
+        net.flush();
+        delivered
+    };
+    assert_eq!([burst(32), burst(32), burst(300)], [32, 32, 64], "few are enough");
+    assert_eq!([burst(300), burst(300), burst(300)], [128, 256, 256]);
+    let large = arena.allocated();
+    (0..100).for_each(|_| assert_eq!(burst(20), 20));
+    assert_eq!(arena.allocated(), large);
+}
+
+#[test]
 fn large_frames_take_several_buffers() {
     let arena = Arena::default();
     let (mut net, mut wire, _) = connect(&arena, ALL);
