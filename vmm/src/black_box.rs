@@ -24,6 +24,8 @@ pub struct BlackBox {
     heartbeat: AtomicU64,
     /// Not 0 while the guest waits for the host, in `WAIT` or for the console's reader.
     idle: AtomicU32,
+    /// Not 0 while the supervisor does not look at the heartbeat, because the guest waits.
+    unwatched: AtomicU32,
     /// Not 0 once the operator asked the guest to end.
     stop: AtomicU32,
     /// Not 0 once the guest was entered.
@@ -93,9 +95,32 @@ impl BlackBox {
         self.heartbeat.load(Ordering::Relaxed)
     }
 
-    /// Says whether the guest waits for the host.
-    pub fn set_idle(&self, idle: bool) {
-        self.idle.store(u32::from(idle), Ordering::Relaxed);
+    /// The guest waits for the host from here on.
+    pub fn begin_idle(&self) {
+        self.idle.store(1, Ordering::Relaxed);
+    }
+
+    /// The guest runs again. True if nobody watches it: the caller wakes the supervisor up.
+    ///
+    /// The two sides each store one flag and then load the other's (here and in
+    /// [`stop_watching`](Self::stop_watching)). Sequentially consistent, so that one of them sees the
+    /// other's store: a guest that runs is watched.
+    #[must_use = "a guest that runs unwatched may hang for ever"]
+    pub fn end_idle(&self) -> bool {
+        self.idle.store(0, Ordering::SeqCst);
+        self.unwatched.load(Ordering::SeqCst) != 0 && self.unwatched.swap(0, Ordering::SeqCst) != 0
+    }
+
+    /// Leaves the guest alone until [`end_idle`](Self::end_idle) asks for the supervisor. False if
+    /// the guest does not wait: then it is to be watched on.
+    #[must_use]
+    pub fn stop_watching(&self) -> bool {
+        self.unwatched.store(1, Ordering::SeqCst);
+        let is_idle = self.idle.load(Ordering::SeqCst) != 0;
+        if !is_idle {
+            self.unwatched.store(0, Ordering::SeqCst);
+        }
+        is_idle
     }
 
     /// Whether the guest waits for the host.
@@ -271,6 +296,18 @@ mod tests {
         round_trip(Cause::DeviceAddress { address: 1 });
         round_trip(Cause::Hang);
         round_trip(Cause::Host { text: "no".into() });
+    }
+
+    #[test]
+    fn whoever_stops_watching_is_woken_once() {
+        let black_box = BlackBox::map().unwrap();
+        assert!(!black_box.stop_watching(), "a guest that runs is watched");
+        assert!(!black_box.end_idle(), "and nobody has to be woken");
+        black_box.begin_idle();
+        assert!(black_box.stop_watching());
+        assert!(black_box.end_idle());
+        black_box.begin_idle();
+        assert!(!black_box.end_idle());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 use paravane_host::image::{ReadError, Source};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -44,6 +44,12 @@ impl ImageFile {
         let mut bytes = vec![0; len];
         self.0.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
+    }
+}
+
+impl AsFd for ImageFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

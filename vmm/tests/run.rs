@@ -56,6 +56,13 @@ guest!(old_system_call, "mov eax, 20", "int 0x80", "ud2");
 guest!(loses_stack, "xor esp, esp", "movabs rax, 0x0ffff0001060", "xor edi, edi", "call rax");
 guest!(loops, "2: jmp 2b");
 guest!(
+    waits_then_loops,
+    "mov edi, 2500000000",
+    "movabs rax, 0x0ffff0001060",
+    "call rax",
+    "2: jmp 2b",
+);
+guest!(
     panics,
     "push rbp",
     "mov rbp, rsp",
@@ -272,8 +279,88 @@ fn hypercalls_keep_their_promises() {
 }
 
 fn signal(child: &Child, signal: &str) {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    send(signal, &child.id().to_string());
+}
+
+fn send(signal: &str, pid: &str) {
+    assert!(Command::new("kill").args([signal, pid]).status().unwrap().success());
+}
+
+/// Number of the domain process.
+fn domain_of(child: &Child) -> String {
+    let path = format!("/proc/{0}/task/{0}/children", child.id());
+    let domain = std::fs::read_to_string(path).unwrap().trim().to_owned();
+    assert!(!domain.is_empty());
+    domain
+}
+
+/// How often a process has gone to sleep or was interrupted.
+fn switches(pid: &str) -> Vec<String> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_owned).collect()
+}
+
+#[test]
+fn nobody_wakes_up_over_a_guest_that_waits() {
+    let image = image(&waits());
+    let mut child = command(&image, &["--watchdog", "1"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(2500));
+    let processes = [child.id().to_string(), domain_of(&child)];
+    let before = processes.each_ref().map(|pid| switches(pid));
+    std::thread::sleep(Duration::from_millis(2500));
+    let after = processes.each_ref().map(|pid| switches(pid));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_guest_that_hangs_after_a_long_wait_is_reported() {
+    let image = image(&waits_then_loops());
+    let mut child = command(&image, &["--watchdog", "1"]).spawn().unwrap();
+    let ended = (0..6000).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        child.try_wait().unwrap()
+    });
+    child.kill().unwrap();
+    assert_eq!(ended.and_then(|status| status.code()), Some(104));
+}
+
+#[test]
+fn a_guest_that_does_not_get_to_run_has_not_hung() {
+    let image = image(&loops());
+    let mut child = command(&image, &["--watchdog", "3"]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let domain = domain_of(&child);
+    send("-STOP", &domain);
+    std::thread::sleep(Duration::from_secs(5));
+    send("-CONT", &domain);
+    std::thread::sleep(Duration::from_millis(500));
+    let ended = child.try_wait().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(ended, None);
+}
+
+#[test]
+fn text_is_the_image_files_and_a_file_that_is_cut_ends_in_a_report() {
+    let image = image(&waits());
+    let child = command(&image, &[]).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    // Only root may look.
+    if let Ok(maps) = std::fs::read_to_string(format!("/proc/{}/maps", domain_of(&child))) {
+        let text = maps.lines().find(|line| line.starts_with("100000201000-")).unwrap();
+        assert!(
+            text.contains(" r-xp ") && text.ends_with(image.path().to_str().unwrap()),
+            "{text}"
+        );
+    }
+    image.as_file().set_len(0).unwrap();
+    signal(&child, "-TERM");
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(103), "{text}");
+    assert!(text.contains("registers:"), "{text}");
 }
 
 #[test]
@@ -303,9 +390,7 @@ fn the_domain_process_does_not_outlive_its_supervisor() {
     let image = image(&waits());
     let mut child = command(&image, &[]).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));
-    let path = format!("/proc/{0}/task/{0}/children", child.id());
-    let domain = std::fs::read_to_string(path).unwrap().trim().to_owned();
-    assert!(!domain.is_empty());
+    let domain = domain_of(&child);
     child.kill().unwrap();
     child.wait().unwrap();
     let gone = || match std::fs::read_to_string(format!("/proc/{domain}/stat")) {
@@ -324,14 +409,13 @@ fn the_domain_process_holds_only_its_own_descriptors() {
     let image = image(&waits());
     let mut child = command(&image, &[]).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));
-    let path = format!("/proc/{0}/task/{0}/children", child.id());
-    let domain = std::fs::read_to_string(path).unwrap().trim().to_owned();
+    let domain = domain_of(&child);
     let status = std::fs::read_to_string(format!("/proc/{domain}/status")).unwrap();
     let descriptors = std::fs::read_dir(format!("/proc/{domain}/fd")).map(Iterator::count);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     assert!(status.contains("Seccomp:\t2"), "{status}");
-    // Output, errors, and the stop; only root may look.
-    assert!(descriptors.is_err() || matches!(descriptors, Ok(3)), "{descriptors:?}");
+    // Output, errors, the stop, and the supervisor's bell; only root may look.
+    assert!(descriptors.is_err() || matches!(descriptors, Ok(4)), "{descriptors:?}");
 }

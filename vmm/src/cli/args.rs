@@ -73,7 +73,7 @@ pub(super) struct Run {
     /// File handed to the guest as its configuration
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Seconds without a sign of life after which a guest counts as hung; 0 for never
+    /// Seconds of processor time without a hypercall after which a guest counts as hung; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(super) watchdog: u32,
     /// Arguments of the guest

@@ -1,6 +1,6 @@
 //! The console: what the guest writes goes to standard output.
 #![forbid(unsafe_code)]
-use crate::black_box::BlackBox;
+use super::ties::Ties;
 use rustix::io::Errno;
 use rustix::stdio;
 
@@ -13,11 +13,13 @@ pub(super) struct Console {
 
 impl Console {
     /// Writes out `bytes`, and keeps the last of them for a crash report.
-    pub(super) fn write(&mut self, bytes: &[u8], black_box: &BlackBox) {
-        black_box.keep_console(bytes);
+    pub(super) fn write(&mut self, bytes: &[u8], ties: &Ties) {
+        ties.black_box.keep_console(bytes);
         // A reader that does not read must not look like a guest that hangs.
-        black_box.set_idle(true);
-        let mut rest = bytes;
+        ties.idle(|| self.write_all(bytes));
+    }
+
+    fn write_all(&mut self, mut rest: &[u8]) {
         while !rest.is_empty() && !self.closed {
             match rustix::io::write(stdio::stdout(), rest) {
                 Ok(count) => rest = rest.get(count..).unwrap_or(&[]),
@@ -25,6 +27,5 @@ impl Console {
                 Err(_) => self.closed = true,
             }
         }
-        black_box.set_idle(false);
     }
 }

@@ -40,7 +40,7 @@ impl Domain {
     /// # Errors
     /// The domain ends here.
     pub fn hypercall(&mut self, call: u64, arguments: [u64; 3]) -> Result<i64, Stop> {
-        self.black_box.beat();
+        self.ties.black_box.beat();
         let answer = self.answer(call, arguments)?;
         Ok(answer.map_or_else(Error::to_result, u64::cast_signed))
     }
@@ -63,7 +63,7 @@ impl Domain {
     fn console_write(&mut self, address: u64, len: u64) -> Result<u64, Error> {
         let mut buffer = [0; to_usize(TEXT_LEN_MAX)];
         let text = self.copy_in(address, len.min(TEXT_LEN_MAX), &mut buffer)?;
-        self.console.write(text, self.black_box);
+        self.console.write(text, &self.ties);
         Ok(text.len() as u64)
     }
 

@@ -1,7 +1,28 @@
-//! Page protection by virtual address.
+//! Pages by virtual address: what is mapped there, and its protection.
 use paravane_host::access::Access;
-use rustix::mm::{MprotectFlags, mprotect};
+use rustix::fd::AsFd;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mprotect};
 use std::io;
+use std::ops::Range;
+
+/// Maps the file's bytes from `offset` on in place of `pages`, both at page boundaries; what is written
+/// there stays private.
+///
+/// # Safety
+/// The pages hold nothing that anybody needs, and no Rust reference points into them.
+pub(crate) unsafe fn map_file(
+    file: impl AsFd,
+    offset: u64,
+    pages: Range<u64>,
+    access: Access,
+) -> io::Result<()> {
+    let len = usize::try_from(pages.end - pages.start).map_err(io::Error::other)?;
+    let prot = ProtFlags::from_bits_retain(protection(access).bits());
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+    // SAFETY: the caller vouches for the pages.
+    unsafe { rustix::mm::mmap(pages.start as *mut _, len, prot, flags, file, offset)? };
+    Ok(())
+}
 
 /// Sets the protection of pages of this process.
 ///

@@ -6,6 +6,7 @@ mod host_pages;
 pub(crate) mod hypercall;
 pub(crate) mod map;
 mod plan;
+mod ties;
 mod wait;
 
 use crate::black_box::BlackBox;
@@ -16,12 +17,12 @@ use paravane_host::backtrace::{Frames, backtrace};
 use paravane_host::ending::Registers;
 use paravane_host::space::AddressSpace;
 use std::io;
-use std::os::fd::OwnedFd;
 use vm_memory::{Bytes, GuestAddress};
 
 pub use host_pages::HostPages;
 pub(crate) use hypercall::fill_random;
 pub use plan::{BuildError, Plan, PlanError};
+pub use ties::Ties;
 
 /// A domain, built and ready to be entered.
 #[derive(Debug)]
@@ -33,9 +34,7 @@ pub struct Domain {
     devices: Vec<Slot>,
     clock: clock::Clock,
     console: console::Console,
-    black_box: &'static BlackBox,
-    /// Readable once a stop is requested.
-    stop: OwnedFd,
+    ties: Ties,
     /// Whether the guest was told of the stop. It sleeps as usual from then on.
     stop_told: bool,
     /// Scratch space of `WAIT`.
@@ -84,7 +83,7 @@ impl Domain {
     /// The memory shared with the supervisor.
     #[must_use]
     pub fn black_box(&self) -> &'static BlackBox {
-        self.black_box
+        self.ties.black_box
     }
 
     /// Lets every device start what it needs before privileges are dropped.
@@ -98,6 +97,6 @@ impl Domain {
     /// Starts the clock's publication; to be called right before the guest is entered.
     pub fn start_clock(&mut self) {
         self.clock.publish(self.host_pages.time_page());
-        self.black_box.set_started();
+        self.ties.black_box.set_started();
     }
 }

@@ -1,20 +1,19 @@
 //! From an image and the operator's wishes to a domain.
 use super::clock::{Clock, Sample};
 use super::hypercall::fill_random;
-use super::{Domain, HostPages, Slot, console::Console, map};
-use crate::black_box::BlackBox;
+use super::{Domain, HostPages, Slot, Ties, console::Console, map};
 use crate::devices::Device;
 use crate::image_file::ImageFile;
 use crate::memory::GuestRam;
 use paravane_abi::device::{Device as TableEntry, DeviceKind};
-use paravane_abi::layout::{CONFIG, RAM_BASE, START_INFO};
+use paravane_abi::layout::{CONFIG, PAGE_SIZE, RAM_BASE, START_INFO};
 use paravane_abi::start_info::{SEED_LEN, StartInfo};
 use paravane_host::access::Access;
 use paravane_host::image::{Image, Segment};
 use paravane_host::space::{AddressSpace, TooSmall};
 use paravane_host::start_info::{self, StartInfoError, Told};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use zerocopy::IntoBytes;
 
 /// A domain that can be built: everything was checked, nothing is mapped yet.
@@ -113,17 +112,11 @@ impl Plan {
         descriptors
     }
 
-    /// Maps the domain in this process and loads the image. `early` is as for [`Clock::new`]; `stop`
-    /// becomes readable when a stop is requested.
+    /// Maps the domain in this process and loads the image. `early` is as for [`Clock::new`].
     ///
     /// # Errors
     /// The host has no memory, or the image can no longer be read.
-    pub fn build(
-        self,
-        black_box: &'static BlackBox,
-        stop: OwnedFd,
-        early: Sample,
-    ) -> Result<Domain, BuildError> {
+    pub fn build(self, ties: Ties, early: Sample) -> Result<Domain, BuildError> {
         let ram = GuestRam::new(self.space.ram_size()).map_err(BuildError::Map)?;
         for segment in self.image.segments() {
             load(&self.file, segment).map_err(BuildError::Load)?;
@@ -142,8 +135,7 @@ impl Plan {
             devices: self.devices.into_iter().map(slot).collect(),
             clock: Clock::new(early),
             console: Console::default(),
-            black_box,
-            stop,
+            ties,
             stop_told: false,
             interests: Vec::new(),
         })
@@ -162,9 +154,25 @@ fn check_devices(image: &Image, table: &[TableEntry]) -> Result<(), PlanError> {
     Err(PlanError::MissingDevice { image, device, flag })
 }
 
-/// Reads a segment's bytes to where they belong. Copied, not mapped: whoever changes the file later
-/// does not change the guest.
+/// Puts a segment where it belongs. What the guest cannot write is mapped, so that all guests of an image
+/// share its pages; see docs/decisions/0011.
 fn load(file: &ImageFile, segment: &Segment) -> io::Result<()> {
+    let is_constant = segment.access != Access::ReadWrite && segment.file_len == segment.memory_len;
+    if is_constant && share(file, segment).is_ok() {
+        return Ok(());
+    }
+    // Also for file systems that cannot map, or not for execution.
+    copy(file, segment)
+}
+
+fn share(file: &ImageFile, segment: &Segment) -> io::Result<()> {
+    let offset = segment.file_offset - segment.file_offset % PAGE_SIZE;
+    // SAFETY: the image's segments were checked to lie in RAM, each in pages of its own; nobody uses
+    // that RAM yet, and no Rust reference points into it.
+    unsafe { map::map_file(file, offset, segment.pages(), segment.access) }
+}
+
+fn copy(file: &ImageFile, segment: &Segment) -> io::Result<()> {
     let len = usize::try_from(segment.file_len).map_err(io::Error::other)?;
     // SAFETY: the image's segments were checked to lie in RAM, which was just mapped writable and is
     // used by nobody else yet.

@@ -10,7 +10,7 @@ impl Domain {
     pub(super) fn wait(&mut self, deadline_ns: u64) -> Result<u64, Stop> {
         loop {
             let events = self.poll_devices()?;
-            let stop = self.black_box.is_stop_requested();
+            let stop = self.ties.black_box.is_stop_requested();
             let is_news = events != 0 || (stop && !self.stop_told);
             let now_ns = self.clock.tick(self.host_pages.time_page());
             if is_news || deadline_ns <= now_ns {
@@ -36,15 +36,13 @@ impl Domain {
     fn sleep(&mut self, timeout_ns: u64) {
         self.interests.clear();
         if !self.stop_told {
-            let fd = self.stop.as_raw_fd();
+            let fd = self.ties.stop.as_raw_fd();
             self.interests.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
         }
         for slot in self.devices.iter().filter(|s| s.attached) {
             slot.device.interests(&mut self.interests);
         }
-        self.black_box.set_idle(true);
-        poll(&mut self.interests, timeout_ns);
-        self.black_box.set_idle(false);
+        self.ties.idle(|| poll(&mut self.interests, timeout_ns));
     }
 }
 

@@ -1,23 +1,21 @@
 //! The domain process, from the fork to the guest's end.
 use super::signals;
 use crate::backend::{Backend, ENDED};
-use crate::black_box::BlackBox;
-use crate::domain::Plan;
 use crate::domain::clock::Sample;
+use crate::domain::{Plan, Ties};
 use crate::jail;
 use paravane_host::ending::{Cause, Ending, Registers};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 /// All that the domain process takes along.
 #[derive(Debug)]
 pub(super) struct Child {
     pub(super) plan: Plan,
     pub(super) backend: Box<dyn Backend>,
-    pub(super) black_box: &'static BlackBox,
-    pub(super) stop: OwnedFd,
+    pub(super) ties: Ties,
     pub(super) early: Sample,
 }
 
@@ -33,7 +31,7 @@ impl Child {
     }
 
     fn main(self, supervisor: Pid) -> ! {
-        let black_box = self.black_box;
+        let black_box = self.ties.black_box;
         if let Err(text) = self.run(supervisor) {
             let ending = Ending::crash(Cause::Host { text }, Registers::default());
             black_box.record(&ending, &[]);
@@ -51,9 +49,10 @@ impl Child {
         signals::leave_to_supervisor().map_err(text("signals cannot be set up"))?;
         let mut kept = self.plan.descriptors();
         kept.extend(self.backend.descriptors());
-        kept.extend([libc::STDOUT_FILENO, libc::STDERR_FILENO, self.stop.as_raw_fd()]);
+        kept.extend([libc::STDOUT_FILENO, libc::STDERR_FILENO]);
+        kept.extend([self.ties.stop.as_raw_fd(), self.ties.doorbell.as_raw_fd()]);
         close_all_but(kept).map_err(text("descriptors cannot be closed"))?;
-        let built = self.plan.build(self.black_box, self.stop, self.early);
+        let built = self.plan.build(self.ties, self.early);
         // Never torn down: the process ends, and the jail does not allow it to tidy up.
         let mut domain = ManuallyDrop::new(built.map_err(|e| e.to_string())?);
         signals::without_signals(|| domain.start_devices())
@@ -66,7 +65,7 @@ impl Child {
             Ending::Crash(crash) => crash.registers,
         };
         let frames = domain.backtrace(&registers);
-        self.black_box.record(&ending, frames.as_slice());
+        domain.black_box().record(&ending, frames.as_slice());
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use crate::backend::WATCHDOG_SIGNAL;
 use libc::{c_int, greg_t, siginfo_t, ucontext_t};
 use paravane_abi::layout::ram_offset;
 use paravane_host::ending::{Cause, Ending, Registers};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 use std::io;
 use std::sync::atomic::Ordering;
 
@@ -28,10 +29,12 @@ const PAGE_FAULT: u8 = 14;
 
 /// Installs the handlers, on a stack of their own: the guest's may be anything.
 pub(super) fn install() -> io::Result<()> {
-    let stack = Box::leak(vec![0_u8; STACK_LEN].into_boxed_slice());
-    let stack =
-        libc::stack_t { ss_sp: stack.as_mut_ptr().cast(), ss_flags: 0, ss_size: stack.len() };
-    // SAFETY: the stack is leaked: it outlives every handler.
+    // Mapped, not allocated: pages that no handler touches cost nothing.
+    let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+    // SAFETY: the kernel chooses the address; nothing else is there.
+    let pages = unsafe { mmap_anonymous(std::ptr::null_mut(), STACK_LEN, prot, flags)? };
+    let stack = libc::stack_t { ss_sp: pages, ss_flags: 0, ss_size: STACK_LEN };
+    // SAFETY: the stack is never unmapped: it outlives every handler.
     check(unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) })?;
     for signal in SIGNALS {
         // SAFETY: all-zero is a valid `sigaction`; the fields that matter are set below.
