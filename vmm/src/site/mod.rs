@@ -2,7 +2,7 @@
 //!
 //! A tar file is used as it is. A directory is packed when the domain starts: the guest sees the site
 //! as it was then, and nothing of the host's file system beside it.
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -147,27 +147,24 @@ impl<W: Write> Packer<W> {
     fn directory(&mut self, name: &Path) -> Result<(), SiteError> {
         let path = self.root.join(name);
         let entries = fs::read_dir(&path).map_err(read_error(&path))?;
-        let mut names = entries
-            .map(|entry| Ok(entry?.file_name()))
+        let mut found = entries
+            .map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?))))
             .collect::<io::Result<Vec<_>>>()
             .map_err(read_error(&path))?;
-        names.sort_unstable();
-        names.iter().try_for_each(|entry| self.entry(&name.join(entry)))
+        found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        found.iter().try_for_each(|(entry, kind)| self.entry(&name.join(entry), *kind))
     }
 
-    fn entry(&mut self, name: &Path) -> Result<(), SiteError> {
+    fn entry(&mut self, name: &Path, kind: FileType) -> Result<(), SiteError> {
         let path = self.root.join(name);
-        let target = path.canonicalize().map_err(read_error(&path))?;
-        if !target.starts_with(&self.root) {
-            return Err(SiteError::Outside { path, target });
-        }
-        let metadata = fs::metadata(&target).map_err(read_error(&path))?;
-        if metadata.is_file() {
+        let (target, kind) = self.resolve(name, &path, kind)?;
+        if kind.is_file() {
             return self.file(name, &path);
         }
-        if !metadata.is_dir() {
+        if !kind.is_dir() {
             return Err(SiteError::Kind(path));
         }
+        let metadata = fs::metadata(&target).map_err(read_error(&path))?;
         if self.ancestors.contains(&target) {
             return Err(SiteError::Circle(path));
         }
@@ -177,6 +174,25 @@ impl<W: Write> Packer<W> {
         self.directory(name)?;
         self.ancestors.pop();
         Ok(())
+    }
+
+    /// Where an entry leads and what is there. Only a link can lead elsewhere than into its directory.
+    fn resolve(
+        &self,
+        name: &Path,
+        path: &Path,
+        kind: FileType,
+    ) -> Result<(PathBuf, FileType), SiteError> {
+        if !kind.is_symlink() {
+            let directory = self.ancestors.last().unwrap_or(&self.root);
+            return Ok((directory.join(name.file_name().unwrap_or_default()), kind));
+        }
+        let target = path.canonicalize().map_err(read_error(path))?;
+        if !target.starts_with(&self.root) {
+            return Err(SiteError::Outside { path: path.to_owned(), target });
+        }
+        let kind = fs::metadata(&target).map_err(read_error(path))?.file_type();
+        Ok((target, kind))
     }
 
     fn file(&mut self, name: &Path, path: &Path) -> Result<(), SiteError> {
