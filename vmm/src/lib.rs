@@ -1,6 +1,7 @@
 //! The host side of Paravane: loads an image, builds a domain for it, and runs it under KVM or as a
 //! sandboxed process.
 
+pub mod allocator;
 pub mod audit;
 pub mod backend;
 pub mod black_box;

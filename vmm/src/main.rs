@@ -2,5 +2,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    paravane::allocator::share_one_heap();
     paravane::cli::main()
 }
