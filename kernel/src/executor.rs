@@ -137,8 +137,9 @@ fn turn(busy: bool) -> bool {
     let deadline = if busy || driver_busy || !kernel.executor.is_idle() {
         0
     } else {
-        memory::trim_before_sleep(start);
-        kernel.executor.next_deadline().map_or(DEADLINE_NEVER, Instant::as_nanos)
+        let trim = memory::trim_before_sleep(start).into_iter();
+        let next = trim.chain(kernel.executor.next_deadline()).min();
+        next.map_or(DEADLINE_NEVER, Instant::as_nanos)
     };
     wait(deadline);
     let now = now();

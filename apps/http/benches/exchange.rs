@@ -68,6 +68,10 @@ struct Client {
 }
 
 impl Transport for Client {
+    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.due.get() { Poll::Ready(Ok(true)) } else { Poll::Pending }
+    }
+
     fn poll_read(&mut self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         if !self.due.replace(false) {
             return Poll::Pending;

@@ -36,7 +36,7 @@ impl Default for Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Most connections at a time; by default as many as half of the memory can hold.
+    /// Most connections at a time; by default as many as three tenths of the memory can hold at rest.
     pub connections: Option<usize>,
     /// Largest request head (request line and header fields), bytes.
     pub header_bytes: usize,

@@ -14,6 +14,7 @@ mod metrics;
 mod platform;
 mod request;
 mod server;
+mod sessions;
 mod site;
 #[cfg(test)]
 mod testing;

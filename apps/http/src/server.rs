@@ -1,11 +1,12 @@
 //! The server: admits connections, keeps what they share, and ends them.
 use crate::access_log::{AccessLog, Sink};
 use crate::config::Config;
-use crate::connection::{self, Exchange, Scratch, Waits, bid, new_scratch};
+use crate::connection::{self, Exchange, Farewell, Scratch, Timer, Waits, new_scratch};
 use crate::content::{ContentLimits, Contents};
 use crate::metrics::{Gauges, Metrics};
 use crate::platform::{BlockSource, Clock, Transport};
 use crate::request::{Answer, Refusal};
+use crate::sessions::Sessions;
 use crate::site::Site;
 use hyper::StatusCode;
 use hyper::server::conn::http1;
@@ -16,10 +17,13 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// Memory that one of many connections takes while it streams a large file, bytes: TCP's smallest
-/// buffers, hyper's read buffer of 8 KiB, two small chunks, and state. Sets the default number of
-/// connections.
-const CONNECTION_COST: u64 = 28 << 10;
+/// Memory that a connection at rest takes at most, TCP's part included, bytes. Sets the default number
+/// of connections.
+const CONNECTION_COST: u64 = 4 << 10;
+
+/// The parts of memory for connections at rest and for sessions, per cent.
+const CONNECTION_SHARE: u64 = 30;
+const SESSION_SHARE: u64 = 25;
 
 /// Most connections beyond the maximum that are being dismissed politely; more are reset.
 const DISMISSALS_MAX: usize = 64;
@@ -48,6 +52,7 @@ pub struct Server<C, B> {
     pub(crate) contents: Rc<Contents<B>>,
     pub(crate) http: http1::Builder,
     pub(crate) scratch: Scratch,
+    pub(crate) sessions: Sessions,
     waits: Waits,
     started_ns: u64,
     connections_max: usize,
@@ -72,11 +77,13 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
         log: Sink,
     ) -> Rc<Self> {
         let limits = content_limits(&config, memory_len);
-        let default_max = usize::try_from(memory_len / 2 / CONNECTION_COST).unwrap_or(usize::MAX);
+        let default_max = usize::try_from(memory_len / 100 * CONNECTION_SHARE / CONNECTION_COST)
+            .unwrap_or(usize::MAX);
         Rc::new(Self {
             contents: Rc::new(Contents::new(disk, &site, limits)),
             http: http_builder(&config),
             scratch: new_scratch(),
+            sessions: Sessions::new(memory_len / 100 * SESSION_SHARE),
             waits: Waits::from(&config.timeouts),
             started_ns: clock.now_ns(),
             connections_max: config.limits.connections.unwrap_or(default_max).max(1),
@@ -120,9 +127,8 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
             let _place = Place::take(&self, Rc::clone(&exchange));
             connection::run(Rc::clone(&self), exchange, transport).await;
         } else {
-            self.shared.metrics.connections_refused.add(1);
-            let answer = Answer::from(Refusal::new(StatusCode::SERVICE_UNAVAILABLE).closing());
-            self.dismiss(transport, &answer.into_last_message(&self.date())).await;
+            let mut timer = Timer::new(self.clock.clone());
+            Box::pin(self.refuse(&mut timer, transport)).await;
         }
     }
 
@@ -179,20 +185,41 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
     }
 
     fn wake_all(&self) {
-        for exchange in self.connections.borrow().values() {
-            exchange.wake();
-        }
+        self.each_connection(Exchange::wake);
     }
 }
 
 impl<C: Clock, B> Server<C, B> {
-    /// Ends a connection that there is no room for, with a last message.
-    pub(crate) async fn dismiss<T: Transport>(&self, mut transport: T, message: &[u8]) {
+    pub(crate) fn each_connection(&self, action: impl Fn(&Exchange)) {
+        self.connections.borrow().values().for_each(|exchange| action(exchange));
+    }
+
+    /// Any connection that a condition holds for.
+    pub(crate) fn find_connection(&self, is: impl Fn(&Exchange) -> bool) -> Option<Rc<Exchange>> {
+        self.connections.borrow().values().find(|exchange| is(exchange)).map(Rc::clone)
+    }
+
+    /// Ends a connection that there is no room for, saying so.
+    pub(crate) async fn refuse<T: Transport>(&self, timer: &mut Timer<C>, transport: T) {
+        self.shared.metrics.connections_refused.add(1);
+        let answer = Answer::from(Refusal::new(StatusCode::SERVICE_UNAVAILABLE).closing());
+        self.dismiss(timer, transport, &answer.into_last_message(&self.date())).await;
+    }
+
+    /// Ends a connection that is to make room, or that there is none for, with a last message.
+    pub(crate) async fn dismiss<T: Transport>(
+        &self,
+        timer: &mut Timer<C>,
+        mut transport: T,
+        message: &[u8],
+    ) {
         if self.dismissals.get() >= DISMISSALS_MAX {
             return transport.abort();
         }
         self.dismissals.set(self.dismissals.get() + 1);
-        bid(&self.clock, &mut transport, message, DISMISSAL_NS).await;
+        let (clock, scratch) = (&self.clock, &self.scratch);
+        let mut farewell = Farewell { clock, timer, scratch, patience_ns: DISMISSAL_NS };
+        farewell.bid(&mut transport, message).await;
         self.dismissals.set(self.dismissals.get() - 1);
     }
 

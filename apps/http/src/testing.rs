@@ -165,6 +165,16 @@ impl Client {
 }
 
 impl Transport for ServerEnd {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut pipe = self.0.borrow_mut();
+        let has_bytes = !pipe.to_server.is_empty();
+        if !has_bytes && !pipe.client_done {
+            pipe.server = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(has_bytes))
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut pipe = self.0.borrow_mut();
         let count = pipe.to_server.len().min(buffer.len());
@@ -219,17 +229,22 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(archive: Vec<u8>, config: &str) -> Self {
+        Self::with_memory(archive, config, 64 << 20)
+    }
+
+    pub(crate) fn with_memory(archive: Vec<u8>, config: &str, memory_len: u64) -> Self {
         let (clock, disk) = (VirtualClock::default(), MemoryDisk::new(archive));
         let site = block_on(index(disk.clone())).unwrap();
         let config = Config::parse(config.as_bytes()).unwrap();
         let log = Rc::new(RefCell::new(Vec::new()));
         let copy = Rc::clone(&log);
         let sink = Box::new(move |lines: &[u8]| copy.borrow_mut().extend_from_slice(lines));
-        let server = Server::new(config, 64 << 20, site, disk.clone(), clock.clone(), sink);
+        let server = Server::new(config, memory_len, site, disk.clone(), clock.clone(), sink);
         let pool = LocalPool::new();
         let spawner = pool.spawner();
         let mut bed = Self { clock, disk, server, log, pool, spawner };
         bed.spawn(Rc::clone(&bed.server).write_access_log());
+        bed.spawn(Rc::clone(&bed.server).rest_idle_connections());
         bed.run();
         bed
     }
@@ -248,6 +263,11 @@ impl Bed {
         self.spawn(Rc::clone(&self.server).serve(ServerEnd(Rc::clone(&pipe))));
         self.run();
         Client(pipe)
+    }
+
+    /// A connection of a client that is not there.
+    pub(crate) fn transport(&self) -> ServerEnd {
+        ServerEnd(Rc::default())
     }
 
     /// Runs until nothing moves without time.

@@ -76,6 +76,7 @@ async fn serve() -> Result<(), StartError> {
     let listener = TcpListener::bind(port).map_err(|error| StartError::Listen(port, error))?;
     let server = server(config).await?;
     kernel::task::spawn(Rc::clone(&server).write_access_log());
+    kernel::task::spawn(Rc::clone(&server).rest_idle_connections());
     let address = kernel::net::wait_configured().await.map_err(StartError::Network)?;
     let site = server.site();
     let (files, bytes) = (site.file_count(), site.total_len());

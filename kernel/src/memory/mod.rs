@@ -73,6 +73,7 @@ impl State {
         let used = self.used.get() - freed + allocated;
         self.used.set(used);
         self.peak.set(self.peak.get().max(used));
+        self.trimmer.note_used(used);
     }
 }
 
@@ -101,7 +102,6 @@ pub unsafe fn deallocate(pointer: *mut u8, layout: Layout) {
     // SAFETY: by the caller.
     unsafe { memory.heap.borrow_mut().deallocate(pointer, layout) };
     memory.account(layout.size(), 0);
-    memory.trimmer.note_freed(layout.size());
 }
 
 /// Changes the size of an allocation, in place where possible. Null if there is no memory; the

@@ -26,8 +26,9 @@ const FRAMES_PER_TURN: usize = 256;
 /// Part of RAM for the buffers of connections.
 const BUFFER_SHARE: u64 = 4;
 
-/// Bytes of RAM for each connection that is allowed, with what an application needs for one.
-const RAM_PER_CONNECTION: u64 = 32 << 10;
+/// Bytes of RAM for each connection that is allowed: twice what an idle one costs, with what an
+/// application needs for it.
+const RAM_PER_CONNECTION: u64 = 8 << 10;
 
 /// The network device and what runs on it.
 pub(super) struct Interface<D: Dma = HeapDma, T: Transport = Hypercalls> {

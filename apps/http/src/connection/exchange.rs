@@ -59,7 +59,15 @@ pub(crate) struct Exchange {
     chunk_unsent: Cell<bool>,
     /// The body has been asked for another one meanwhile.
     chunk_wanted: Cell<bool>,
+    /// The response under way is the last one.
+    closing: Cell<bool>,
+    /// hyper has turned the request away by itself.
+    refused: Cell<bool>,
     evicted: Cell<bool>,
+    /// hyper's state exists.
+    in_session: Cell<bool>,
+    /// It is to be given up when nothing is under way.
+    resting: Cell<bool>,
     /// The log line of the request under way, until its response is made.
     record: RefCell<Option<Box<Record>>>,
     waker: RefCell<Option<Waker>>,
@@ -75,7 +83,11 @@ impl Exchange {
             body_done: Cell::new(false),
             chunk_unsent: Cell::new(false),
             chunk_wanted: Cell::new(false),
+            closing: Cell::new(false),
+            refused: Cell::new(false),
             evicted: Cell::new(false),
+            in_session: Cell::new(false),
+            resting: Cell::new(false),
             record: RefCell::new(None),
             waker: RefCell::new(None),
         }
@@ -171,9 +183,28 @@ impl Exchange {
         self.phase.get() == Phase::Answer && self.body_done.get()
     }
 
+    /// The response under way is the last one, and says so.
+    pub(crate) fn on_closing(&self) {
+        self.closing.set(true);
+    }
+
     /// All that was to be sent is on its way.
     pub(crate) fn on_flushed(&self, now_ns: u64) {
-        self.enter(Phase::Idle, now_ns.saturating_add(self.waits.idle_ns));
+        if self.closing.get() {
+            self.enter(Phase::Leaving, now_ns.saturating_add(self.waits.write_ns));
+        } else {
+            self.enter(Phase::Idle, now_ns.saturating_add(self.waits.idle_ns));
+        }
+    }
+
+    /// hyper turns the request under way away by itself.
+    pub(crate) fn on_refused(&self) {
+        self.refused.set(true);
+    }
+
+    /// Whether hyper has turned a request away by itself.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.get()
     }
 
     /// HTTP is over on this connection.
@@ -185,6 +216,39 @@ impl Exchange {
     pub(crate) fn idle_deadline_ns(&self) -> Option<u64> {
         (self.phase.get() == Phase::Idle && !self.evicted.get())
             .then(|| self.phase_deadline_ns.get())
+    }
+
+    /// Whether nothing has been asked of the connection since a time.
+    pub(crate) fn is_idle_since(&self, time_ns: u64) -> bool {
+        self.phase.get() == Phase::Idle
+            && self.phase_deadline_ns.get() <= time_ns.saturating_add(self.waits.idle_ns)
+    }
+
+    /// A session starts.
+    pub(crate) fn on_session(&self) {
+        self.in_session.set(true);
+        self.resting.set(false);
+    }
+
+    /// The session is over.
+    pub(crate) fn on_rest(&self) {
+        self.in_session.set(false);
+    }
+
+    /// Whether an idle connection has a session, and was not told to give it up.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.phase.get() == Phase::Idle && self.in_session.get() && !self.resting.get()
+    }
+
+    /// Tells the driver to give up the session of an idle connection.
+    pub(crate) fn rest(&self) {
+        self.resting.set(true);
+        self.wake();
+    }
+
+    /// Whether the session is to be given up.
+    pub(crate) fn is_to_rest(&self) -> bool {
+        self.resting.get() || self.evicted.get()
     }
 
     /// Tells the driver to close the connection, to make room for another.

@@ -1,8 +1,9 @@
 //! The byte stream that hyper sees: keeps the exchange's state and deadlines up to date.
 use super::exchange::{Exchange, Phase};
 use crate::platform::{Clock, Transport};
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,24 +21,25 @@ pub(crate) fn new_scratch() -> Scratch {
 }
 
 /// A transport under observation.
-pub(crate) struct Observed<T, C> {
-    pub(crate) transport: T,
-    exchange: Rc<Exchange>,
-    clock: C,
-    scratch: Scratch,
-    refused: Rc<Cell<bool>>,
+pub(super) struct Observed<'a, T, C> {
+    pub(super) transport: T,
+    /// Bytes that were read before, and come first.
+    received: Bytes,
+    exchange: &'a Exchange,
+    clock: &'a C,
+    scratch: &'a Scratch,
 }
 
-impl<T: Transport, C: Clock> Observed<T, C> {
-    /// Watches `transport`. `refused` is set when hyper turns a request away by itself.
-    pub(crate) fn new(
+impl<'a, T: Transport, C: Clock> Observed<'a, T, C> {
+    /// Watches `transport`.
+    pub(super) fn new(
         transport: T,
-        exchange: Rc<Exchange>,
-        clock: C,
-        scratch: Scratch,
-        refused: Rc<Cell<bool>>,
+        received: Bytes,
+        exchange: &'a Exchange,
+        clock: &'a C,
+        scratch: &'a Scratch,
     ) -> Self {
-        Self { transport, exchange, clock, scratch, refused }
+        Self { transport, received, exchange, clock, scratch }
     }
 
     /// Whether what hyper writes is its automatic answer to a request that it cannot read: it then
@@ -46,7 +48,7 @@ impl<T: Transport, C: Clock> Observed<T, C> {
     fn swallows(&self) -> bool {
         let swallows = matches!(self.exchange.phase(), Phase::Idle | Phase::Head);
         if swallows {
-            self.refused.set(true);
+            self.exchange.on_refused();
         }
         swallows
     }
@@ -77,13 +79,18 @@ impl<T: Transport, C: Clock> Observed<T, C> {
     }
 }
 
-impl<T: Transport, C: Clock + Unpin> Read for Observed<T, C> {
+impl<T: Transport, C: Clock> Read for Observed<'_, T, C> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.received.is_empty() {
+            let len = this.received.len().min(buf.remaining());
+            buf.put_slice(&this.received.split_to(len));
+            return Poll::Ready(Ok(()));
+        }
         let mut scratch = this.scratch.borrow_mut();
         let len = scratch.len().min(buf.remaining());
         let count = ready!(this.transport.poll_read(cx, &mut scratch[..len]))?;
@@ -95,7 +102,7 @@ impl<T: Transport, C: Clock + Unpin> Read for Observed<T, C> {
     }
 }
 
-impl<T: Transport, C: Clock + Unpin> Write for Observed<T, C> {
+impl<T: Transport, C: Clock> Write for Observed<'_, T, C> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -24,8 +24,8 @@ use std::rc::Rc;
 
 /// Handles one request of a connection.
 pub(crate) async fn handle<C: Clock, B: BlockSource>(
-    server: Rc<Server<C, B>>,
-    exchange: Rc<Exchange>,
+    server: &Rc<Server<C, B>>,
+    exchange: &Rc<Exchange>,
     peer: std::net::SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
@@ -34,12 +34,16 @@ pub(crate) async fn handle<C: Clock, B: BlockSource>(
     let record = || Box::new(log.record(peer, server.clock.unix_seconds(), &parts));
     exchange.on_request(log.is_on().then(record));
     let fields = Fields::read(&parts.headers);
-    let answer = match discard_body(&server, &exchange, &fields, incoming).await {
-        Ok(BodyState::Read) => answer(&server, &parts, &fields).await,
-        Ok(BodyState::Unread) => answer(&server, &parts, &fields).await.closing(),
+    let answer = match discard_body(server, exchange, &fields, incoming).await {
+        Ok(BodyState::Read) => answer(server, &parts, &fields).await,
+        Ok(BodyState::Unread) => answer(server, &parts, &fields).await.closing(),
         Err(refusal) => refusal.into(),
     };
+    if answer.fields.closing {
+        exchange.on_closing();
+    }
     let (shared, record) = (Rc::clone(&server.shared), exchange.take_record());
+    let exchange = Rc::clone(exchange);
     let completion = Completion { shared, exchange, record, status: answer.status, body_len: 0 };
     Ok(respond(answer, parts.headers, completion))
 }

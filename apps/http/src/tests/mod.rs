@@ -3,6 +3,7 @@ mod connections;
 mod files;
 mod hostile;
 mod ranges;
+mod rests;
 
 use crate::testing::{Bed, archive};
 use std::sync::OnceLock;
