@@ -1,4 +1,4 @@
-//! The web appliance on each of its hosts.
+//! A guest with a network, such as the web appliance, on each of its hosts.
 use crate::host::{Host, QEMU, bundle, machine, paravane, text, words};
 use crate::server::Server;
 use anyhow::Result;
@@ -16,7 +16,58 @@ pub(crate) enum Network {
     Tap,
 }
 
-/// A command that starts the appliance, and where it is going to answer.
+/// What is started.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// Name of an image that comes with Paravane, or path of one.
+    pub(crate) image: String,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) site: Option<PathBuf>,
+    /// Text of its configuration; none if it is empty.
+    pub(crate) config: String,
+    pub(crate) memory_mib: u32,
+    /// The port that it is going to answer on.
+    pub(crate) port: u16,
+}
+
+impl Guest {
+    /// The web appliance with its usual memory, which serves the folder `site` without an access log.
+    pub(crate) fn web(site: &Path) -> Self {
+        Self {
+            image: "web".into(),
+            arguments: Vec::new(),
+            site: Some(site.to_owned()),
+            config: "access_log = false\n".into(),
+            memory_mib: 64,
+            port: 80,
+        }
+    }
+
+    /// The flags that `paravane run` and `paravane bundle` have in common. `folder` takes the files
+    /// that this needs.
+    fn flags(&self, folder: &Path) -> Result<Vec<String>> {
+        let mut flags = Vec::new();
+        if let Some(site) = &self.site {
+            flags.extend(["--site".into(), text(site)]);
+        }
+        if !self.config.is_empty() {
+            let file = folder.join("guest.toml");
+            fs::write(&file, &self.config)?;
+            flags.extend(["--config".into(), text(&file)]);
+        }
+        Ok(flags)
+    }
+
+    fn trailing(&self) -> Vec<String> {
+        let separator = (!self.arguments.is_empty()).then(|| "--".to_owned());
+        separator.into_iter().chain(self.arguments.iter().cloned()).collect()
+    }
+}
+
+/// What QEMU's machine has beyond the guest's memory, for the shim, MiB.
+const SHIM_MIB: u32 = 64;
+
+/// A command that starts a guest, and where it is going to answer.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) program: PathBuf,
@@ -25,13 +76,11 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    /// Serves the folder `site` without an access log. `folder` takes the files that this needs.
-    pub(crate) fn new(host: Host, network: Network, site: &Path, folder: &Path) -> Result<Self> {
-        let config = folder.join("web.toml");
-        fs::write(&config, "access_log = false\n")?;
+    /// `folder` takes the files that this needs.
+    pub(crate) fn new(host: Host, network: Network, guest: &Guest, folder: &Path) -> Result<Self> {
         match host {
-            Host::Process | Host::Kvm => Self::paravane(host, network, site, &config),
-            Host::Emulation => Self::qemu(host, network, site, &config, folder),
+            Host::Process | Host::Kvm => Self::paravane(host, network, guest, folder),
+            Host::Emulation => Self::qemu(host, network, guest, folder),
         }
     }
 
@@ -40,52 +89,52 @@ impl Launch {
         Server::start(&self.program, &arguments, &self.address)
     }
 
-    fn paravane(host: Host, network: Network, site: &Path, config: &Path) -> Result<Self> {
-        let mut arguments = words(&["run", "web", "--backend", host.name()]);
-        arguments.extend(["--site".into(), text(site), "--config".into(), text(config)]);
+    fn paravane(host: Host, network: Network, guest: &Guest, folder: &Path) -> Result<Self> {
+        let memory = format!("{}M", guest.memory_mib);
+        let mut arguments =
+            words(&["run", &guest.image, "--backend", host.name(), "--memory", &memory]);
+        arguments.extend(guest.flags(folder)?);
         let address = match network {
             Network::User => {
                 let address = free_address()?;
-                arguments.extend(["--publish".into(), format!("{address}:80")]);
+                arguments.extend(["--publish".into(), format!("{address}:{}", guest.port)]);
                 address
             }
             Network::Tap => {
                 let net = host.subnet();
-                let [guest, gateway] = [format!("10.{net}.0.2/24"), format!("10.{net}.0.1")];
-                arguments.extend(words(&["--net", "tap", "--ip", &guest, "--gateway", &gateway]));
-                format!("10.{net}.0.2:80")
+                let [ip, gateway] = [format!("10.{net}.0.2/24"), format!("10.{net}.0.1")];
+                arguments.extend(words(&["--net", "tap", "--ip", &ip, "--gateway", &gateway]));
+                format!("10.{net}.0.2:{}", guest.port)
             }
         };
+        arguments.extend(guest.trailing());
         Ok(Self { program: paravane(), arguments, address })
     }
 
-    fn qemu(
-        host: Host,
-        network: Network,
-        site: &Path,
-        config: &Path,
-        folder: &Path,
-    ) -> Result<Self> {
-        let file = folder.join("site.elf");
-        let mut flags = words(&["--site", &text(site), "--config", &text(config)]);
+    fn qemu(host: Host, network: Network, guest: &Guest, folder: &Path) -> Result<Self> {
+        let file = folder.join("guest.elf");
+        let mut flags = guest.flags(folder)?;
         let net = host.subnet();
         let (netdev, address) = match network {
             Network::User => {
                 let address = free_address()?;
-                (format!("user,id=net,hostfwd=tcp:{address}-:80"), address)
+                (format!("user,id=net,hostfwd=tcp:{address}-:{}", guest.port), address)
             }
             Network::Tap => {
                 flags.extend(words(&["--ip", &format!("10.{net}.0.2/24")]));
                 let script = up_script(net, folder)?;
                 let netdev = format!("tap,id=net,ifname=emulated,script={script},downscript=no");
-                (netdev, format!("10.{net}.0.2:80"))
+                (netdev, format!("10.{net}.0.2:{}", guest.port))
             }
         };
-        bundle(&file, "web", &flags)?;
-        let drive = format!("file={},format=raw,readonly=on,if=none,id=disk", text(&file));
-        let mut arguments = machine(&file, 128);
+        flags.extend(guest.trailing());
+        bundle(&file, &guest.image, &flags)?;
+        let mut arguments = machine(&file, guest.memory_mib + SHIM_MIB);
         arguments.extend(words(&["-netdev", &netdev, "-device", "virtio-net-device,netdev=net"]));
-        arguments.extend(words(&["-drive", &drive, "-device", "virtio-blk-device,drive=disk"]));
+        if guest.site.is_some() {
+            let drive = format!("file={},format=raw,readonly=on,if=none,id=disk", text(&file));
+            arguments.extend(words(&["-drive", &drive, "-device", "virtio-blk-device,drive=disk"]));
+        }
         Ok(Self { program: QEMU.into(), arguments, address })
     }
 }
@@ -101,6 +150,7 @@ fn up_script(net: u8, folder: &Path) -> Result<String> {
     Ok(text(&script))
 }
 
-fn free_address() -> Result<String> {
+/// A port of the loopback interface that nobody has.
+pub(crate) fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

@@ -1,5 +1,5 @@
 //! From exec to the first HTTP 200, over the user network of `paravane` or QEMU.
-use crate::appliance::{Launch, Network};
+use crate::appliance::{Guest, Launch, Network};
 use crate::host::Host;
 use crate::server::is_ok;
 use crate::session::Session;
@@ -27,7 +27,8 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
 
 fn first_response_ms(host: Host) -> Result<f64> {
     let folder = tempfile::tempdir()?;
-    let launch = Launch::new(host, Network::User, Path::new("examples/site"), folder.path())?;
+    let guest = Guest::web(Path::new("examples/site"));
+    let launch = Launch::new(host, Network::User, &guest, folder.path())?;
     let start = Instant::now();
     let mut child = Command::new(&launch.program)
         .args(&launch.arguments)

@@ -39,6 +39,10 @@ impl Figures {
         self.conditions.push((name, value));
     }
 
+    pub(crate) fn has_condition(&self, name: &str) -> bool {
+        self.conditions.iter().any(|(known, _)| *known == name)
+    }
+
     /// Adds one sample of a figure.
     pub(crate) fn sample(&mut self, name: &str, unit: &'static str, value: f64) {
         eprintln!("  {name}: {value:.3} {unit}");

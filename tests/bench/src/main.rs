@@ -2,7 +2,6 @@
 //!
 //! What is compared runs in turn (A B A B ...) in one session, so that a machine whose speed drifts
 //! drifts for all; the figures to quote are medians, and ratios of runs that stood side by side.
-#![allow(dead_code, reason = "what the matrix of the part web is going to use")]
 mod appliance;
 mod block;
 mod boot;

@@ -1,12 +1,13 @@
 //! The servers that are measured: started, pinned, ended.
 use crate::cpus::measured;
 use anyhow::{Context, Result, bail};
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tempfile::NamedTempFile;
 
 /// A server process and its children.
 #[derive(Debug)]
@@ -14,7 +15,12 @@ pub(crate) struct Server {
     child: Child,
     /// `address:port` that it answers on.
     pub(crate) address: String,
+    /// What it printed.
+    log: NamedTempFile,
 }
+
+/// How much of what a server printed is quoted when it fails, bytes.
+const QUOTED_MAX: usize = 600;
 
 /// Where the release build lies.
 pub(crate) fn release() -> PathBuf {
@@ -29,31 +35,49 @@ pub(crate) fn target() -> PathBuf {
 impl Server {
     /// Starts a pinned server that is going to answer on `address`.
     pub(crate) fn start(program: &Path, arguments: &[&str], address: &str) -> Result<Self> {
-        let child = Command::new("taskset")
-            .args(["-c", &measured().to_string()])
-            .arg(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
-        Ok(Self { child, address: address.to_owned() })
+        let mut command = Command::new("taskset");
+        command.args(["-c", &measured().to_string()]).arg(program).args(arguments);
+        Self::spawn(command, address)
+    }
+
+    /// As [`start`](Self::start), with a command that sees to the pinning itself.
+    pub(crate) fn spawn(mut command: Command, address: &str) -> Result<Self> {
+        let log = NamedTempFile::new()?;
+        let output = || OpenOptions::new().append(true).open(log.path());
+        command.stdin(Stdio::null()).stdout(output()?).stderr(output()?);
+        let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
+        Ok(Self { child, address: address.to_owned(), log })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until `GET path` is answered with 200.
     pub(crate) fn wait_ready(&mut self, path: &str) -> Result<()> {
+        self.wait_until(|address| is_ok(address, path, Duration::from_secs(10)))
+    }
+
+    /// Waits until it `answers` at its address.
+    pub(crate) fn wait_until(&mut self, answers: impl Fn(&str) -> bool) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !is_ok(&self.address, path, Duration::from_secs(10)) {
+        while !answers(&self.address) {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the server on {} ended: {status}", self.address);
+                bail!("the server on {} ended: {status}: {}", self.address, self.quote());
             }
             if Instant::now() > deadline {
-                bail!("no answer on {}", self.address);
+                bail!("no answer on {}: {}", self.address, self.quote());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// The end of what it printed, in one line.
+    fn quote(&self) -> String {
+        let text = fs::read(self.log.path()).unwrap_or_default();
+        let end = &text[text.len().saturating_sub(QUOTED_MAX)..];
+        String::from_utf8_lossy(end).split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// CPU time used so far by the server and its children, s.
@@ -70,13 +94,19 @@ impl Server {
         let mut all = vec![self.child.id()];
         let mut next = 0;
         while let Some(pid) = all.get(next).copied() {
-            let path = format!("/proc/{pid}/task/{pid}/children");
-            let children = fs::read_to_string(path).unwrap_or_default();
-            all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            all.extend(children(pid));
             next += 1;
         }
         all
     }
+}
+
+/// The processes that any thread of a process started.
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("children")));
+    let lists: Vec<String> = lists.flatten().collect();
+    lists.iter().flat_map(|list| list.split_whitespace()).flat_map(str::parse).collect()
 }
 
 impl Drop for Server {

@@ -69,9 +69,15 @@ impl Session {
         self.write_raw()
     }
 
-    /// Notes that a figure that the session was for was too noisy to be reported.
-    pub(crate) fn void(&mut self) {
+    /// Notes that a figure that the session is for was too noisy to be reported, and why.
+    pub(crate) fn void(&mut self, reason: String) {
+        self.complaints.push(reason);
         self.voided |= !self.options.quick;
+    }
+
+    /// Notes that something did not work.
+    pub(crate) fn fail(&mut self, what: String) {
+        self.failures.push(what);
     }
 
     /// Judges the noise of a part that has ended, `done` as it may have. In a quick session, which
@@ -79,16 +85,17 @@ impl Session {
     pub(crate) fn end_part(&mut self, part: &str, done: Result<()>) -> Result<()> {
         let complaints = self.noise.complaints();
         self.noise = Noise::new()?;
-        self.complaints.extend(complaints.iter().map(|c| format!("{part}: {c}")));
         let withheld = !complaints.is_empty() && !self.options.quick;
         self.figures.close(part, withheld.then_some(&complaints));
         if withheld {
             self.plots.truncate(self.first_plot);
-            self.void();
+        }
+        for complaint in complaints {
+            self.void(format!("{part}: {complaint}"));
         }
         self.first_plot = self.plots.len();
         if let Err(error) = done {
-            self.failures.push(format!("{part}: {error:#}"));
+            self.fail(format!("{part}: {error:#}"));
         }
         self.write_raw()
     }

@@ -1,4 +1,10 @@
-//! A plot of ratios: one row each, median and extremes, on a logarithmic axis, as SVG.
+//! Plots as SVG. Here, one of ratios: one row each, median and extremes, on a logarithmic axis.
+mod lines;
+mod marks;
+
+pub(crate) use lines::{Lines, Point, Series, lines};
+pub(crate) use marks::{MarkRow, Marks, marks};
+
 use std::fmt::Write as _;
 
 /// What is drawn.
@@ -83,16 +89,18 @@ pub(crate) fn svg(plot: &Plot) -> String {
         let [low, median, high] = row.spread.map(|value| axis.x(value));
         out.text(LABELS - 10.0, y + 4.0, "end", &row.label);
         out.line([low, y], [high, y], "#369", 3);
-        out.add(format_args!("<circle cx='{median:.1}' cy='{y}' r='4' fill='#036'/>"));
+        out.circle([median, y], colour(0));
         y += ROW;
     }
-    let height = bottom + 30.0;
-    format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' \
-         font-family='sans-serif' font-size='12'>\n<rect width='{WIDTH}' height='{height}' \
-         fill='#fff'/>\n{}</svg>\n",
-        out.0
-    )
+    out.document(bottom + 30.0)
+}
+
+/// Colours of what stands beside each other, to be told apart in print, too.
+const COLOURS: [&str; 6] = ["#036", "#c40", "#080", "#808", "#b80", "#555"];
+
+/// The colour of the `i`th.
+fn colour(i: usize) -> &'static str {
+    COLOURS[i % COLOURS.len()]
 }
 
 /// The elements of a document.
@@ -103,6 +111,34 @@ impl Svg {
     fn add(&mut self, element: std::fmt::Arguments<'_>) {
         // Writing to a String does not fail.
         let _ = writeln!(self.0, "{element}");
+    }
+
+    /// The whole as a document of this height.
+    fn document(&self, height: f64) -> String {
+        format!(
+            "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' \
+             font-family='sans-serif' font-size='12'>\n<rect width='{WIDTH}' height='{height}' \
+             fill='#fff'/>\n{}</svg>\n",
+            self.0
+        )
+    }
+
+    fn circle(&mut self, at: [f64; 2], colour: &str) {
+        let [x, y] = at;
+        self.add(format_args!("<circle cx='{x:.1}' cy='{y:.1}' r='4' fill='{colour}'/>"));
+    }
+
+    /// Names and colours from left to right, above what is drawn.
+    fn legend<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let mut x = 16.0;
+        for (i, name) in names.enumerate() {
+            self.circle([x, 40.0], colour(i));
+            self.text(x + 8.0, 44.0, "start", name);
+            // About what a letter is wide at this size.
+            #[expect(clippy::cast_precision_loss, reason = "short names")]
+            let width = 7.0 * name.len() as f64;
+            x += 34.0 + width;
+        }
     }
 
     fn line(&mut self, from: [f64; 2], to: [f64; 2], colour: &str, width: u32) {

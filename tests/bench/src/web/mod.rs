@@ -1,154 +1,327 @@
-//! Requests per second: the web appliance on each host against nginx over loopback, one worker each.
+//! The web appliance on each host against nginx with one worker: a matrix of servers and loads.
+//!
+//! Each load is a session of its own: its servers are started, verified, have their turns round by
+//! round, and end. So a server that fails under one load is there for the next.
+mod cell;
 mod contender;
-
-use crate::appliance::{Launch, Network};
-use crate::cpus::clients;
-use crate::host::{Host, installed};
-use crate::plot::{self, Plot, PlotRow};
-use crate::server::Server;
-use crate::session::Session;
-use anyhow::{Context, Result, ensure};
-use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod http;
+mod limits;
+mod namespace;
+mod native;
+mod offload;
+mod paced;
+mod plots;
+mod progress;
+mod reader;
+mod results;
+mod site;
+mod upload;
+mod veth;
+mod work;
+mod wrk;
 
 pub(crate) use contender::Contender;
 
-const CONNECTIONS: u32 = 64;
-const BODY_LEN: usize = 128;
+use crate::host::installed;
+use crate::noise::Noise;
+use crate::session::Session;
+use anyhow::{Result, anyhow, ensure};
+use cell::{Cell, Load, Unit};
+use clap::ValueEnum;
+use contender::Running;
+use progress::{Progress, clock};
+use results::{Outcome, Row, Sample, Verdict};
+use serde_json::{Value, json};
+use site::{File, Site};
+use std::time::Duration;
+use work::Work;
+use wrk::Style;
 
-/// Row of the native server.
-const NGINX: &str = "nginx over loopback";
+/// What a run takes beyond its own length: the calibration loop, starting the client, s.
+const RUN_EXTRA_S: f64 = 0.3;
+
+/// What starting and verifying a server takes, s.
+const START_S: f64 = 1.0;
+
+/// How long a server's maximum is measured before half of it is asked for, s.
+const MAXIMUM_SECONDS: u32 = 1;
+
+/// What is measured, and how.
+struct Plan {
+    cells: Vec<Cell>,
+    contenders: Vec<Contender>,
+    rounds: u32,
+    seconds: u32,
+}
 
 pub(crate) fn measure(session: &mut Session) -> Result<()> {
-    eprintln!("web: {BODY_LEN} B file, keep-alive, {CONNECTIONS} connections");
-    if !installed("wrk") {
-        eprintln!("  no wrk: the part web is left out");
-        return Ok(());
-    }
-    let folder = tempfile::tempdir()?;
-    let mut contenders = start(&folder)?;
-    for (_, server) in &mut contenders {
-        server.wait_ready("/small.txt")?;
-    }
-    let seconds = session.pick(1, 5);
-    for _ in 0..session.pick(1, 5) {
-        let mut baseline = None;
-        for (name, server) in &contenders {
-            session.noise.calibrate()?;
-            let run = run(server, seconds)?;
-            session.figures.sample(&figure("requests/s", name), "/s", run.requests_per_s);
-            session.figures.sample(&figure("CPU per request", name), "us", run.cpu_us);
-            if name == NGINX {
-                baseline = Some(run.requests_per_s);
-                session.noise.yardstick("a request to nginx", 1.0 / run.requests_per_s);
-            }
-            if let Some(base) = baseline {
-                session.figures.sample(&figure(RATIO, name), "x", run.requests_per_s / base);
-            }
-        }
-    }
-    draw(session, contenders.iter().map(|(name, _)| name));
-    Ok(())
-}
-
-const RATIO: &str = "ratio to nginx";
-
-fn figure(what: &str, contender: &str) -> String {
-    format!("web: {what}, {contender}")
-}
-
-fn draw<'a>(session: &mut Session, contenders: impl Iterator<Item = &'a String>) {
-    let row = |name: &String| {
-        let spread = session.figures.spread(&figure(RATIO, name))?;
-        Some(PlotRow { label: name.clone(), spread })
-    };
-    let rows: Vec<_> = contenders.filter_map(row).collect();
-    if !rows.is_empty() {
-        let title = format!("Requests/s relative to nginx, {CONNECTIONS} connections");
-        session.plot("web", plot::svg(&Plot { title, rows, references: Vec::new() }));
-    }
-}
-
-/// Starts all servers that can be had here; the native one, which others are compared with, is the first.
-fn start(folder: &tempfile::TempDir) -> Result<Vec<(String, Server)>> {
-    let site = folder.path().join("site");
-    fs::create_dir(&site)?;
-    fs::write(site.join("small.txt"), vec![b'x'; BODY_LEN])?;
-    let mut contenders = Vec::new();
-    if installed("nginx") {
-        contenders.push((NGINX.to_owned(), nginx(folder.path(), &site)?));
-    } else {
-        eprintln!("  no nginx: the row {NGINX} and all ratios are left out");
-    }
-    // SAFETY: geteuid only returns a number.
-    let is_root = unsafe { libc::geteuid() } == 0;
-    if !is_root {
-        eprintln!("  not root: the tap rows are left out");
-    }
-    for host in Host::available() {
-        for (network, name) in [(Network::User, "user network"), (Network::Tap, "tap")] {
-            if network == Network::User || is_root {
-                let launch = Launch::new(host, network, &site, &subfolder(folder, host, name)?)?;
-                contenders.push((format!("{}, {name}", host.name()), launch.start()?));
-            }
-        }
-    }
-    Ok(contenders)
-}
-
-/// A folder of its own for each contender.
-fn subfolder(folder: &tempfile::TempDir, host: Host, network: &str) -> Result<PathBuf> {
-    let path = folder.path().join(format!("{}-{network}", host.name()));
-    fs::create_dir(&path)?;
-    Ok(path)
-}
-
-struct Run {
-    requests_per_s: f64,
-    cpu_us: f64,
-}
-
-/// A connection that waited long to be taken, as QEMU's user network has them wait, is slow and no error.
-const PATIENCE: &str = "30s";
-
-fn run(server: &Server, seconds: u32) -> Result<Run> {
-    let before = server.cpu_time_s();
-    let output = Command::new("taskset")
-        .args(["-c", &clients().to_string(), "wrk", "-t1", "--timeout", PATIENCE])
-        .args([format!("-c{CONNECTIONS}"), format!("-d{seconds}s")])
-        .arg(format!("http://{}/small.txt", server.address))
-        .output()
-        .context("running wrk")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "{text}");
-    let find = |label: &str| -> Option<f64> {
-        let rest = text.lines().find_map(|l| l.trim().strip_prefix(label))?;
-        rest.trim().parse().ok()
-    };
-    let requests_per_s = find("Requests/sec:").with_context(|| text.clone())?;
-    let requests = requests_per_s * f64::from(seconds);
-    Ok(Run { requests_per_s, cpu_us: (server.cpu_time_s() - before) * 1e6 / requests })
-}
-
-fn nginx(folder: &Path, site: &Path) -> Result<Server> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let config = folder.join("nginx.conf");
-    let text = format!(
-        "daemon off; worker_processes 1; pid {0}/nginx.pid; error_log {0}/error.log;\n\
-         events {{ worker_connections 8192; }}\n\
-         http {{ access_log off; keepalive_requests 100000000; sendfile on; tcp_nopush off;\n\
-         open_file_cache max=100; client_body_temp_path {0}/t1; proxy_temp_path {0}/t2;\n\
-         fastcgi_temp_path {0}/t3; uwsgi_temp_path {0}/t4; scgi_temp_path {0}/t5;\n\
-         server {{ listen 127.0.0.1:{port}; root {1}; }} }}\n",
-        folder.display(),
-        site.display()
+    ensure!(installed("wrk"), "there is no wrk");
+    limits::raise_open_files()?;
+    namespace::set_up()?;
+    let plan = Plan::new(session)?;
+    let expected = plan.expected();
+    eprintln!(
+        "web: {} loads, {} servers, {} rounds of {} s: about {} minutes",
+        plan.cells.len(),
+        plan.contenders.len(),
+        plan.rounds,
+        plan.seconds,
+        clock(expected)
     );
-    fs::write(&config, text)?;
-    // The worker drops root, and has to read the site all the same.
-    let open = Command::new("chmod").arg("-R").arg("a+rX").arg(folder).status()?;
-    ensure!(open.success(), "chmod");
-    let config = config.display().to_string();
-    Server::start(Path::new("nginx"), &["-c", &config], &format!("127.0.0.1:{port}"))
+    note_conditions(session, &plan);
+    let folder = tempfile::tempdir()?;
+    let site = Site::write(folder.path())?;
+    let mut progress = Progress::new(plan.runs(), expected);
+    let mut outcomes = Vec::new();
+    let default = namespace::congestion()?;
+    for cell in &plan.cells {
+        outcomes.push(plan.run_cell(session, cell, &site, &mut progress)?);
+        session.raw("web", raw(&plan, &outcomes))?;
+    }
+    if namespace::is_own() {
+        namespace::set_congestion(&default)?;
+    }
+    report(session, &outcomes)
+}
+
+impl Plan {
+    fn new(session: &Session) -> Result<Self> {
+        let options = &session.options;
+        let congestions = congestions(options.quick)?;
+        let words = if options.quick && options.only.is_empty() {
+            cell::quick()
+        } else {
+            options.only.clone()
+        };
+        let cells = cell::select(&words, &congestions).map_err(|word| {
+            anyhow!("there is no load {word:?}, but these: {}", cell::names(&congestions))
+        })?;
+        let rounds = options.rounds.unwrap_or(session.pick(1, 5));
+        let seconds = options.seconds.unwrap_or(session.pick(1, 3));
+        let contenders = contenders(&options.servers)?;
+        Ok(Self { cells, contenders, rounds, seconds })
+    }
+
+    fn runs(&self) -> u32 {
+        let pairs = self.cells.len() * self.contenders.len();
+        self.rounds * u32::try_from(pairs).unwrap_or(u32::MAX)
+    }
+
+    fn expected(&self) -> Duration {
+        let run_s = |cell: &Cell| {
+            let maximum =
+                if cell.load == (Load::Paced { half: true }) { MAXIMUM_SECONDS } else { 0 };
+            f64::from(self.seconds + maximum) + RUN_EXTRA_S
+        };
+        let round_s: f64 =
+            self.cells.iter().map(|cell| f64::from(self.rounds) * run_s(cell) + START_S).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a handful")]
+        Duration::from_secs_f64(round_s * self.contenders.len() as f64)
+    }
+
+    /// Measures all servers under a load.
+    fn run_cell(
+        &self,
+        session: &mut Session,
+        cell: &Cell,
+        site: &Site,
+        progress: &mut Progress,
+    ) -> Result<Outcome> {
+        if namespace::is_own() {
+            namespace::set_congestion(&cell.congestion)?;
+        }
+        let mut entrants = self.start(cell, site)?;
+        offload::note(session, &entrants);
+        let mut noise = Noise::paired()?;
+        for round in 1..=self.rounds {
+            let mut base = None;
+            for entrant in &mut entrants {
+                let Some(running) = &entrant.running else {
+                    progress.skip(1);
+                    continue;
+                };
+                noise.calibrate()?;
+                let name = entrant.row.contender.name();
+                let what = format!("{} round {round}/{} {name}", cell.name, self.rounds);
+                match sample(cell.load, running, self.seconds) {
+                    Ok(sample) => {
+                        let unit = cell.load.unit();
+                        entrant.row.add(unit, sample, base);
+                        if entrant.row.contender == Contender::Nginx {
+                            base = Some(sample);
+                            let time_s = 1.0 / results::speed(unit, sample);
+                            noise.yardstick("the same work for nginx", time_s);
+                        }
+                        progress.step(&format!("{what}: {}", results::short(unit, sample)));
+                    }
+                    Err(error) => {
+                        progress.step(&format!("{what}: failed: {error:#}"));
+                        entrant.fail(&error);
+                    }
+                }
+            }
+        }
+        let rows = entrants.into_iter().map(|entrant| entrant.row).collect();
+        Ok(Outcome { cell: cell.clone(), rows, complaints: noise.complaints() })
+    }
+
+    /// Starts and verifies the servers. One that does not start has failed, and the others go on.
+    fn start(&self, cell: &Cell, site: &Site) -> Result<Vec<Entrant>> {
+        let work = if cell.load == Load::Upload { Work::Sink } else { Work::Site(site) };
+        let mut entrants = Vec::new();
+        for &contender in &self.contenders {
+            let folder = tempfile::tempdir()?;
+            let running = contender.start(work, folder.path());
+            let verified = running.and_then(|mut running| {
+                verify(&mut running, cell.load)?;
+                Ok(running)
+            });
+            let mut entrant = Entrant { row: Row::new(contender), running: None, _folder: folder };
+            match verified {
+                Ok(running) => entrant.running = Some(running),
+                Err(error) => {
+                    eprintln!("  {} {} failed: {error:#}", cell.name, contender.name());
+                    entrant.fail(&error);
+                }
+            }
+            entrants.push(entrant);
+        }
+        Ok(entrants)
+    }
+}
+
+/// A server that takes part in the measurement of a load.
+struct Entrant {
+    row: Row,
+    /// None when it has failed.
+    running: Option<Running>,
+    /// Its files.
+    _folder: tempfile::TempDir,
+}
+
+impl Entrant {
+    fn fail(&mut self, error: &anyhow::Error) {
+        self.row.failure = Some(format!("{error:#}"));
+        self.running = None;
+    }
+}
+
+/// The kernel's own choice first, and reno, whose speed over loopback no pacing limits.
+fn congestions(quick: bool) -> Result<Vec<String>> {
+    let default = namespace::congestion()?;
+    let reno = "reno".to_owned();
+    let all = default != reno && namespace::is_own() && !quick;
+    Ok(if all { vec![default, reno] } else { vec![default] })
+}
+
+/// The servers to compare, in the order of their turns, nginx first.
+fn contenders(named: &[Contender]) -> Result<Vec<Contender>> {
+    let mut present = Vec::new();
+    for &contender in Contender::value_variants() {
+        if !named.is_empty() && !named.contains(&contender) {
+            continue;
+        }
+        match contender.missing() {
+            Some(reason) => eprintln!("  {reason}: {} is left out", contender.name()),
+            None => present.push(contender),
+        }
+    }
+    ensure!(!present.is_empty(), "none of the servers can be had here");
+    Ok(present)
+}
+
+/// Waits for a server, and makes sure that what it answers is right.
+fn verify(running: &mut Running, load: Load) -> Result<()> {
+    let server = &mut running.server;
+    match load.file() {
+        Some(file) => {
+            server.wait_ready(&file.path())?;
+            http::verify(&server.address, file)
+        }
+        None => server.wait_until(upload::works),
+    }
+}
+
+/// Runs a load once.
+fn sample(load: Load, running: &Running, seconds: u32) -> Result<Sample> {
+    const MIB: f64 = 1_048_576.0;
+    let server = &running.server;
+    let address = server.address.as_str();
+    let rate = match load {
+        Load::Paced { half: true } => half_rate(address)?,
+        _ => cell::LOW_RATE,
+    };
+    let before_s = server.cpu_time_s();
+    let (count, seconds, latency_us) = match load {
+        Load::Requests { file, connections, style } => {
+            let tally = wrk::run(address, file, connections, style, seconds)?;
+            let bytes = tally.requests * file.len_f64();
+            let is_bytes = load.unit() == Unit::Bytes;
+            (if is_bytes { bytes } else { tally.requests }, tally.seconds, None)
+        }
+        Load::Download(file) => {
+            let arrived = reader::run(address, file, seconds)?;
+            (arrived.bytes, arrived.seconds, None)
+        }
+        Load::Upload => {
+            let taken = upload::run(address, seconds)?;
+            (taken.bytes, taken.seconds, None)
+        }
+        Load::Paced { .. } => {
+            let latency = paced::run(address, File::Bytes128, rate, seconds)?;
+            (latency.requests, latency.seconds, Some(latency.quantiles_us))
+        }
+    };
+    let cpu_us = (server.cpu_time_s() - before_s) * 1e6;
+    let per = if load.unit() == Unit::Bytes { MIB } else { 1.0 };
+    Ok(Sample { rate: count / seconds, cpu_us: cpu_us / (count / per), latency_us })
+}
+
+/// Half of what a server answers at most, 1/s.
+fn half_rate(address: &str) -> Result<f64> {
+    let (file, connections) = (File::Bytes128, cell::CONNECTIONS);
+    let tally = wrk::run(address, file, connections, Style::KeepAlive, MAXIMUM_SECONDS)?;
+    Ok(tally.requests / tally.seconds / 2.0)
+}
+
+fn note_conditions(session: &mut Session, plan: &Plan) {
+    let figures = &mut session.figures;
+    let runs = format!("{} rounds of {} s", plan.rounds, plan.seconds);
+    figures.condition("web", runs);
+    figures.condition("memory of the guests", format!("{} MiB", work::MEMORY_MIB));
+    figures.condition("network of the web part", namespace::describe());
+    let left_out = Contender::value_variants().iter().filter_map(|contender| {
+        contender.missing().map(|reason| format!("{} ({reason})", contender.name()))
+    });
+    let left_out: Vec<_> = left_out.collect();
+    if !left_out.is_empty() {
+        figures.condition("servers left out", left_out.join(", "));
+    }
+}
+
+fn raw(plan: &Plan, outcomes: &[Outcome]) -> Value {
+    json!({
+        "rounds": plan.rounds,
+        "seconds": plan.seconds,
+        "loads": outcomes.iter().map(Outcome::json).collect::<Value>(),
+    })
+}
+
+/// Adds the table and the plots, and says what speaks against the session.
+fn report(session: &mut Session, outcomes: &[Outcome]) -> Result<()> {
+    let quick = session.options.quick;
+    session.table(results::markdown(outcomes, quick));
+    plots::draw(session, outcomes, quick);
+    for outcome in outcomes {
+        for row in &outcome.rows {
+            let name = format!("web, {}, {}", outcome.cell.name, row.contender.name());
+            let is_headline = outcome.cell.is_headline() && row.contender == Contender::ProcessTap;
+            match outcome.verdict(row) {
+                Verdict::Noisy(reason) if is_headline => session.void(format!("{name}: {reason}")),
+                Verdict::Failed(reason) => session.fail(format!("{name}: {reason}")),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,67 @@
+//! What a server has to do.
+use super::site::Site;
+use crate::appliance::Guest;
+use crate::host::{text, words};
+use crate::server::target;
+use std::path::PathBuf;
+
+/// Ports of the programs `net-load` and `net-load-native`, in the order of their arguments.
+const SINK: u16 = 9001;
+const SOURCE: u16 = 9002;
+const ECHO: u16 = 9003;
+
+/// Memory of the measured guests: half of it is more than enough for 4096 connections.
+pub(crate) const MEMORY_MIB: u32 = 512;
+
+/// The web appliance keeps all files in memory, as the page cache does for nginx.
+const WEB_CONFIG: &str = "\
+access_log = false
+[cache]
+total_bytes = 100663296
+file_bytes = 67108864
+";
+
+/// The work of a server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Work<'a> {
+    /// Serve files.
+    Site(&'a Site),
+    /// Take bytes.
+    Sink,
+}
+
+impl Work<'_> {
+    /// The guest that does it.
+    pub(crate) fn guest(self) -> Guest {
+        match self {
+            Self::Site(site) => Guest {
+                config: WEB_CONFIG.into(),
+                memory_mib: MEMORY_MIB,
+                ..Guest::web(site.folder())
+            },
+            Self::Sink => Guest {
+                image: text(&built("net-load")),
+                arguments: ports(),
+                site: None,
+                config: String::new(),
+                memory_mib: MEMORY_MIB,
+                port: SINK,
+            },
+        }
+    }
+}
+
+/// The native program that takes bytes, its arguments for an address, and where it answers.
+pub(crate) fn native_sink(ip: &str) -> (PathBuf, Vec<String>, String) {
+    let arguments = words(&[ip]).into_iter().chain(ports()).collect();
+    (built("net-load-native"), arguments, format!("{ip}:{SINK}"))
+}
+
+fn ports() -> Vec<String> {
+    [SINK, SOURCE, ECHO].map(|port| port.to_string()).to_vec()
+}
+
+/// A program of the profile that images ship with.
+fn built(program: &str) -> PathBuf {
+    target().join("image").join(program)
+}

@@ -1,0 +1,4 @@
+//! Links the program as an image.
+fn main() {
+    paravane_link::image();
+}
