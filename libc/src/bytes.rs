@@ -46,7 +46,7 @@ unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
                 store16(to.wrapping_add(len - 16), tail);
             }
             33..=BLOCK => copy_33_to_64(to, from, len),
-            ..=TWO_BLOCKS => copy_65_to_128(to, from, len),
+            65..=TWO_BLOCKS => copy_65_to_128(to, from, len),
             _ => copy_blocks(to, from, len),
         }
     }
