@@ -3,20 +3,19 @@
 //! notification that one of them forgets shows as a test that does not end.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test, on 64 bits")]
 use bytes::Bytes;
-use paravane::devices::{BlockDevice, Device, FrameDescriptor, NetDevice};
+use paravane::devices::{BlockDevice, Device, NetDevice};
 use paravane::memory::GuestRam;
+use paravane::net::wire;
 use paravane_abi::device::{Attach, NetConfig, feature};
 use paravane_abi::layout::RAM_BASE;
 use paravane_pv_drivers::block::{Block, BlockError, Request, Ticket};
 use paravane_pv_drivers::net::{Checksum, FrameMeta, Net, Segmentation, TransmitError};
 use paravane_pv_drivers::{Dma, DmaBuffer, Transport, TransportError};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use std::alloc::Layout;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::OnceLock;
@@ -119,12 +118,10 @@ type GuestNet = Net<GuestHeap, Host<NetDevice>>;
 const EVENT_KINDS: [u64; 2] = [!0, !feature::RING_EVENT_IDX];
 
 /// A network device that offers the features of `mask` only.
-fn network(mask: u64) -> (GuestNet, Host<NetDevice>, OwnedFd) {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let (wire, guests) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+fn network(mask: u64) -> (GuestNet, Host<NetDevice>, wire::End) {
+    let (guests, wire) = wire::pair().unwrap();
     let config = NetConfig { mtu: 1500, ..NetConfig::default() };
-    let device = NetDevice::new("net", FrameDescriptor::Socket(guests), config);
+    let device = NetDevice::new("net", guests.into(), config);
     let mut entry = device.entry();
     entry.features &= mask;
     let host = Host(Rc::new(RefCell::new(device)));
@@ -205,7 +202,7 @@ fn in_ram(bytes: &[u8]) -> Bytes {
 
 fn check_sent(mask: u64) {
     const COUNT: usize = 500;
-    let (mut net, host, wire) = network(mask);
+    let (mut net, host, mut wire) = network(mask);
     let mut message = vec![0; 1 << 17];
     let (mut sent, mut arrived) = (0, 0);
     while arrived < COUNT {
@@ -215,10 +212,7 @@ fn check_sent(mask: u64) {
         net.flush();
         // The other end takes some, and then the guest waits for room.
         for _ in 0..50 {
-            let Ok((len, _)) = rustix::net::recv(&wire, &mut message[..], RecvFlags::empty())
-            else {
-                break;
-            };
+            let Some(len) = wire.incoming.receive(&mut message).unwrap() else { break };
             assert_eq!(message[..12], header(arrived), "frame {arrived}");
             assert!(message[12..len] == frame(arrived), "frame {arrived}");
             arrived += 1;
@@ -238,13 +232,13 @@ fn every_frame_received_arrives_in_order() {
 
 fn check_received(mask: u64) {
     const COUNT: usize = 500;
-    let (mut net, host, wire) = network(mask);
+    let (mut net, host, mut wire) = network(mask);
     let mut scratch = Vec::new();
     let (mut sent, mut arrived) = (0, 0);
     while arrived < COUNT {
         while sent < COUNT {
             let message = [header(sent).as_slice(), &frame(sent)].concat();
-            if rustix::net::send(&wire, &message, SendFlags::empty()).is_err() {
+            if !wire.outgoing.send(&message) {
                 break;
             }
             sent += 1;

@@ -1,7 +1,7 @@
 //! `--net`, `--publish`, `--ip`, `--gateway`: the guest's network device.
 use super::args::Network;
 use super::{Failure, Status, with};
-use crate::devices::{Device, FrameDescriptor, NetDevice};
+use crate::devices::{Device, FrameLink, NetDevice};
 use crate::net::tap::{self, HostSide};
 use crate::net::user::{Addresses, Protocol, Publish, UserNetwork};
 use paravane_abi::device::{DeviceKind, NetConfig};
@@ -113,7 +113,7 @@ fn user(flags: &Network, has_site: bool) -> Result<Net, Failure> {
     let notices = publish.iter().filter(is_tcp).map(|p| format!("serving http://{}/", p.host));
     let config = config(Some(ip), gateway, gateway);
     Ok(Net {
-        device: Some(device(frames, config)),
+        device: Some(device(frames.into(), config)),
         user: Some(network),
         notices: notices.collect(),
     })
@@ -170,7 +170,7 @@ fn tap(flags: &Network, name: Option<&str>) -> Result<Net, Failure> {
     Ok(Net { device: Some(device(tap.frames, config)), user: None, notices })
 }
 
-fn device(frames: FrameDescriptor, config: NetConfig) -> Box<dyn Device> {
+fn device(frames: FrameLink, config: NetConfig) -> Box<dyn Device> {
     Box::new(NetDevice::new(NET_TAG, frames, config))
 }
 

@@ -16,7 +16,7 @@ mod slices;
 mod test_driver;
 
 pub use block::BlockDevice;
-pub use net::{FrameDescriptor, NetDevice};
+pub use net::{FrameLink, NetDevice};
 
 /// The guest broke the rules of its virtqueue: the domain ends with this sentence in its report.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -39,6 +39,13 @@ impl GuestSlice {
         self.0.iov_len
     }
 
+    /// The piece for copies between it and other memory that changes at any time.
+    fn volatile(self) -> VolatileSlice<'static> {
+        // SAFETY: guest RAM stays mapped while the process runs (`GuestRam::new`), and host memory
+        // outlives its use as a piece (`of_host`); the slice is used for one copy and not kept.
+        unsafe { VolatileSlice::new(self.0.iov_base.cast(), self.0.iov_len) }
+    }
+
     /// The piece without its first `count` bytes; empty if it has no more.
     fn skip(self, count: usize) -> Self {
         let count = count.min(self.0.iov_len);
@@ -111,6 +118,24 @@ pub(super) fn write_at(slices: &[GuestSlice], offset: usize, bytes: &[u8]) -> bo
             );
         }
     })
+}
+
+/// Copies `message` into `slices`; what does not fit is left out.
+pub(super) fn copy_in(slices: &[GuestSlice], message: &VolatileSlice<'_>) {
+    each_piece(slices, 0, message.len(), |piece, at| {
+        if let Ok(bytes) = message.subslice(at, piece.len()) {
+            bytes.copy_to_volatile_slice(piece.volatile());
+        }
+    });
+}
+
+/// Copies all of `slices` to `room`, which is as long.
+pub(super) fn copy_out(slices: &[GuestSlice], room: &VolatileSlice<'_>) {
+    each_piece(slices, 0, room.len(), |piece, at| {
+        if let Ok(bytes) = room.subslice(at, piece.len()) {
+            piece.volatile().copy_to_volatile_slice(bytes);
+        }
+    });
 }
 
 /// Writes zeroes to all of `slices`.

@@ -2,7 +2,7 @@
 //!
 //! With `CAP_NET_ADMIN` an interface is made for the domain, and disappears with it; its host side is
 //! given an address. Without, an interface that the operator made for this user is taken as it is.
-use crate::devices::FrameDescriptor;
+use crate::devices::FrameLink;
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -81,7 +81,7 @@ pub struct Tap {
     /// The name of the interface.
     pub name: String,
     /// What a network device talks to.
-    pub frames: FrameDescriptor,
+    pub frames: FrameLink,
     /// The interface was made for this domain and disappears with it.
     pub is_new: bool,
 }
@@ -110,7 +110,7 @@ pub fn open(name: Option<&str>, host_side: HostSide) -> Result<Tap, TapError> {
     } else {
         set_up(&name, host_side)?;
     }
-    Ok(Tap { name, frames: FrameDescriptor::Tap(descriptor), is_new: !exists })
+    Ok(Tap { name, frames: FrameLink::Tap(descriptor), is_new: !exists })
 }
 
 /// The argument of the ioctls on interfaces.

@@ -1,8 +1,8 @@
 //! The supervisor: starts the domain process, watches it, and reports its end.
 //!
-//! The supervisor is the parent of the domain process and shares nothing with it but the black box, a
-//! descriptor that says "stop", and one that wakes the supervisor up. Whatever a hostile guest does to its
-//! process, the supervisor only reads numbers.
+//! The supervisor is the parent of the domain process and shares nothing with it but the black box, the
+//! wire of a user network, a descriptor that says "stop", and one that wakes the supervisor up. Whatever a
+//! hostile guest does to its process, the supervisor only reads numbers and frames.
 //!
 //! A guest that waits for the host cannot hang: nobody watches it then, and an idle appliance makes no
 //! system calls at all.

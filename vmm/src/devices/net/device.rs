@@ -1,10 +1,11 @@
 //! The device: its table entry, and the two queues in use.
 use super::super::queue::Virtqueue;
 use super::super::{Device, GuestFault};
-use super::frames::FrameDescriptor;
+use super::frames::FrameLink;
 use super::receive::Receiver;
 use super::transmit::Transmitter;
 use crate::memory::GuestRam;
+use crate::net::wire::Wants;
 use paravane_abi::device::{Attach, Device as TableEntry, DeviceKind, NetConfig, feature};
 use std::os::fd::RawFd;
 
@@ -24,7 +25,7 @@ pub(super) const FEATURES: u64 = feature::NET_CSUM
 /// A network device.
 #[derive(Debug)]
 pub struct NetDevice {
-    pub(super) frames: FrameDescriptor,
+    pub(super) frames: FrameLink,
     config: NetConfig,
     tag: [u8; 16],
     rings: Option<Rings>,
@@ -40,7 +41,7 @@ impl NetDevice {
     /// Makes a device that exchanges frames with `frames`. `tag` is what the operator calls it; at most
     /// 16 bytes of it are shown to the guest. Makes no system call.
     #[must_use]
-    pub fn new(tag: &str, frames: FrameDescriptor, config: NetConfig) -> Self {
+    pub fn new(tag: &str, frames: FrameLink, config: NetConfig) -> Self {
         Self { frames, config, tag: super::super::padded_tag(tag), rings: None }
     }
 }
@@ -74,36 +75,34 @@ impl Device for NetDevice {
     fn notify(&mut self, ram: &GuestRam, queue: u16) -> Result<(), GuestFault> {
         let Some(rings) = &mut self.rings else { return Ok(()) };
         if queue == TRANSMIT {
-            rings.transmitter.run(ram, &self.frames)?;
+            rings.transmitter.run(ram, &mut self.frames)?;
+            self.frames.flush();
         }
         Ok(())
     }
 
     fn poll(&mut self, ram: &GuestRam) -> Result<bool, GuestFault> {
         let Some(rings) = &mut self.rings else { return Ok(false) };
-        rings.transmitter.run(ram, &self.frames)?;
-        rings.receiver.run(ram, &self.frames)?;
+        self.frames.wake_up();
+        rings.transmitter.run(ram, &mut self.frames)?;
+        rings.receiver.run(ram, &mut self.frames)?;
+        self.frames.flush();
         let received = rings.receiver.queue.needs_notification(ram)?;
         let transmitted = rings.transmitter.queue.needs_notification(ram)?;
         Ok(received || transmitted)
     }
 
     fn descriptors(&self, descriptors: &mut Vec<RawFd>) {
-        descriptors.push(self.frames.raw());
+        self.frames.descriptors(descriptors);
     }
 
     fn interests(&self, descriptors: &mut Vec<libc::pollfd>) {
         let Some(rings) = &self.rings else { return };
         let (receiver, transmitter) = (&rings.receiver, &rings.transmitter);
-        let mut events = 0;
-        if !receiver.is_starved && !receiver.is_closed {
-            events |= libc::POLLIN;
-        }
-        if transmitter.is_blocked {
-            events |= libc::POLLOUT;
-        }
-        if events != 0 {
-            descriptors.push(libc::pollfd { fd: self.frames.raw(), events, revents: 0 });
-        }
+        let wants = Wants {
+            messages: !receiver.is_starved && !receiver.is_closed,
+            room: transmitter.is_blocked,
+        };
+        descriptors.extend(self.frames.interest(wants));
     }
 }

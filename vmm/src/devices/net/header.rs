@@ -1,5 +1,5 @@
 //! The header before every frame (virtio 1.2, 5.1.6): 12 bytes, the same on the ring, on a TAP with
-//! `IFF_VNET_HDR` and on the socket of the user-mode network.
+//! `IFF_VNET_HDR` and on the wire to the user network.
 use paravane_abi::device::feature;
 
 /// Bytes of the header.

@@ -1,4 +1,4 @@
-//! The network device: virtio-net (virtio 1.2, section 5.1) over a frame descriptor.
+//! The network device: virtio-net (virtio 1.2, section 5.1) over a frame link.
 mod device;
 mod frames;
 mod header;
@@ -8,4 +8,4 @@ mod tests;
 mod transmit;
 
 pub use device::NetDevice;
-pub use frames::FrameDescriptor;
+pub use frames::FrameLink;

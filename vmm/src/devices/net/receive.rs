@@ -2,7 +2,7 @@
 use super::super::GuestFault;
 use super::super::queue::{Chain, Virtqueue};
 use super::super::slices::{GuestSlice, SLICES_MAX, total_len, write_at};
-use super::frames::FrameDescriptor;
+use super::frames::FrameLink;
 use super::header::{ETHERNET_LEN, HEADER_LEN, NUM_BUFFERS_OFFSET};
 use crate::memory::GuestRam;
 use paravane_abi::device::feature;
@@ -43,7 +43,7 @@ pub(super) struct Receiver {
     overflow: Box<[u8; 1]>,
     /// Reading waits for buffers of the guest.
     pub(super) is_starved: bool,
-    /// The frame descriptor has reached its end or failed.
+    /// The frame link has reached its end or failed.
     pub(super) is_closed: bool,
 }
 
@@ -66,11 +66,7 @@ impl Receiver {
     }
 
     /// Reads frames while there are frames, buffers for them, and patience.
-    pub(super) fn run(
-        &mut self,
-        ram: &GuestRam,
-        frames: &FrameDescriptor,
-    ) -> Result<(), GuestFault> {
+    pub(super) fn run(&mut self, ram: &GuestRam, frames: &mut FrameLink) -> Result<(), GuestFault> {
         if self.is_closed {
             return Ok(());
         }
@@ -121,7 +117,7 @@ impl Receiver {
     }
 
     /// Reads one frame into the gathered buffers. None if there is none now.
-    fn read(&mut self, frames: &FrameDescriptor) -> Result<Option<usize>, GuestFault> {
+    fn read(&mut self, frames: &mut FrameLink) -> Result<Option<usize>, GuestFault> {
         self.slices.push(GuestSlice::of_host(self.overflow.as_mut_slice()));
         let result = frames.read(&self.slices);
         self.slices.pop();

@@ -1,14 +1,11 @@
-//! The device between a model driver and a socket.
+//! The device between a model driver and a wire.
 use super::super::test_driver::{BUFFERS, DriverQueue, RAM_SIZE, Raw, WRITE, attach};
 use super::super::{Device, GuestFault};
-use super::{FrameDescriptor, NetDevice};
+use super::NetDevice;
 use crate::memory::GuestRam;
+use crate::net::wire::{self, Wants};
 use paravane_abi::device::{NetConfig, feature};
 use proptest::prelude::*;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
-};
-use std::os::fd::OwnedFd;
 
 /// A device in use, and everything around it.
 struct Bench {
@@ -16,16 +13,13 @@ struct Bench {
     device: NetDevice,
     receive: DriverQueue,
     transmit: DriverQueue,
-    wire: OwnedFd,
+    wire: wire::End,
 }
 
 impl Bench {
     fn new(features: u64) -> Self {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (wire, guests) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let frames = FrameDescriptor::Socket(guests);
-        let mut device = NetDevice::new("net", frames, NetConfig::default());
+        let (guests, wire) = wire::pair().unwrap();
+        let mut device = NetDevice::new("net", guests.into(), NetConfig::default());
         let (ram, mut queues, attach) = attach(&device.entry(), features);
         device.attach(&ram, &attach).unwrap();
         let transmit = queues.pop().unwrap();
@@ -36,13 +30,13 @@ impl Bench {
         Self::new(super::device::FEATURES)
     }
 
-    fn send(&self, message: &[u8]) {
-        send(&self.wire, message, SendFlags::empty()).unwrap();
+    fn send(&mut self, message: &[u8]) {
+        assert!(self.wire.outgoing.send(message));
     }
 
-    fn sent(&self) -> Option<Vec<u8>> {
+    fn sent(&mut self) -> Option<Vec<u8>> {
         let mut message = vec![0; 0x2_0000];
-        let (len, _) = recv(&self.wire, &mut message[..], RecvFlags::empty()).ok()?;
+        let len = self.wire.incoming.receive(&mut message).unwrap()?;
         message.truncate(len);
         Some(message)
     }
@@ -51,10 +45,14 @@ impl Bench {
         self.device.poll(&self.ram)
     }
 
-    fn events(&self) -> i16 {
+    /// What the device sleeps on; none if it would not sleep, as there is some of it.
+    fn wants(&self) -> Option<Wants> {
         let mut descriptors = Vec::new();
         self.device.interests(&mut descriptors);
-        descriptors.first().map_or(0, |descriptor| descriptor.events)
+        let Some(descriptor) = descriptors.first_mut() else { return Some(Wants::default()) };
+        // SAFETY: one descriptor, which lives across the call.
+        let rings = unsafe { libc::poll(descriptor, 1, 0) } > 0;
+        (!rings).then(|| self.wire.peer_wants())
     }
 }
 
@@ -104,7 +102,7 @@ fn a_frame_may_take_every_descriptor_of_the_queue() {
 }
 
 #[test]
-fn a_full_socket_is_waited_for_and_nothing_is_lost() {
+fn a_full_wire_is_waited_for_and_nothing_is_lost() {
     const COUNT: usize = 200;
     let mut bench = Bench::all_features();
     bench.transmit.put(BUFFERS, &message(60_000));
@@ -112,7 +110,7 @@ fn a_full_socket_is_waited_for_and_nothing_is_lost() {
         bench.transmit.add(&[(BUFFERS, 60_000, 0)]);
     });
     bench.device.notify(&bench.ram, 1).unwrap();
-    assert_ne!(bench.events() & libc::POLLOUT, 0);
+    assert!(bench.wants().is_some_and(|wants| wants.room));
     let mut received = 0;
     while received < COUNT {
         assert_eq!(bench.sent().unwrap().len(), 60_000);
@@ -120,23 +118,20 @@ fn a_full_socket_is_waited_for_and_nothing_is_lost() {
         bench.poll().unwrap();
     }
     assert_eq!(bench.sent(), None);
-    assert_eq!(bench.events() & libc::POLLOUT, 0);
+    assert_eq!(bench.wants(), Some(Wants::default()));
     assert_eq!(std::iter::from_fn(|| bench.transmit.take()).count(), COUNT);
 }
 
 #[test]
 fn frames_without_a_listener_are_lost_not_fatal() {
     let mut bench = Bench::all_features();
-    let (wire, _) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::NONBLOCK, None)
-            .unwrap();
-    bench.wire = wire; // Closes the other end.
+    bench.wire.close();
     bench.transmit.put(BUFFERS, &message(60));
     let head = bench.transmit.add(&[(BUFFERS, 60, 0)]);
     bench.receive.add(&[(BUFFERS, 4096, WRITE)]);
     bench.poll().unwrap();
     assert_eq!(bench.transmit.take(), Some((head, 0)));
-    assert_eq!(bench.events(), 0);
+    assert_eq!(bench.wants(), Some(Wants::default()));
 }
 
 #[test]
@@ -176,7 +171,7 @@ fn reading_waits_for_buffers() {
     let mut bench = Bench::all_features();
     bench.send(&message(60));
     assert!(!bench.poll().unwrap());
-    assert_eq!(bench.events() & libc::POLLIN, 0);
+    assert_eq!(bench.wants(), Some(Wants::default()));
     bench.receive.add(&[(BUFFERS, 4096, WRITE)]);
     assert!(bench.poll().unwrap());
     assert!(bench.receive.take().is_some());

@@ -2,7 +2,7 @@
 use super::super::GuestFault;
 use super::super::queue::{Chain, Virtqueue};
 use super::super::slices::{GuestSlice, read_at, skip_bytes, total_len};
-use super::frames::FrameDescriptor;
+use super::frames::FrameLink;
 use super::header::{ETHERNET_LEN, HEADER_LEN, checked};
 use crate::memory::GuestRam;
 use std::io;
@@ -17,7 +17,7 @@ pub(super) struct Transmitter {
     features: u64,
     chain: Chain,
     header: Box<[u8; HEADER_LEN]>,
-    /// The frame descriptor took no more: wait until it is writable.
+    /// The frame link took no more: wait until it has room.
     pub(super) is_blocked: bool,
 }
 
@@ -26,12 +26,8 @@ impl Transmitter {
         Self { queue, features, chain: Chain::default(), header: Box::default(), is_blocked: false }
     }
 
-    /// Sends what the guest has queued, until the frame descriptor takes no more.
-    pub(super) fn run(
-        &mut self,
-        ram: &GuestRam,
-        frames: &FrameDescriptor,
-    ) -> Result<(), GuestFault> {
+    /// Sends what the guest has queued, until the frame link takes no more.
+    pub(super) fn run(&mut self, ram: &GuestRam, frames: &mut FrameLink) -> Result<(), GuestFault> {
         self.is_blocked = false;
         loop {
             while self.queue.pop(ram, &mut self.chain)? {
@@ -50,7 +46,7 @@ impl Transmitter {
 
     /// Sends the frame of the chain. False if it is to be tried again later. A frame that the host
     /// refuses is lost, as on a wire.
-    fn send(&mut self, frames: &FrameDescriptor) -> Result<bool, GuestFault> {
+    fn send(&mut self, frames: &mut FrameLink) -> Result<bool, GuestFault> {
         self.take_header()?;
         loop {
             let Err(error) = frames.write(&self.chain.readable) else { return Ok(true) };

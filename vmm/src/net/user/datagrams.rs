@@ -174,7 +174,7 @@ impl Datagrams {
             let is_drained = match source {
                 Source::Published(port) => self.take_from_clients(port, stack, now),
                 Source::Flow(key) => self.take_from_flow(key, stack, now),
-                Source::Wire | Source::Listener(_) | Source::Relay(_) => true,
+                Source::Wire | Source::LifeLine | Source::Listener(_) | Source::Relay(_) => true,
             };
             if !is_drained {
                 self.ready.push_back(source);

@@ -2,10 +2,11 @@
 use super::UserNetworkError;
 use super::addresses::Addresses;
 use super::datagrams::Datagrams;
+use super::port::{Inbox, Outbox};
 use super::publish::{Protocol, Publish};
 use super::relays::Relays;
 use super::token::Source;
-use super::wire::{Reader, Writer};
+use crate::net::wire::{End, Takes, Wants};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
@@ -14,8 +15,7 @@ use paravane_netstack::{
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::AsRawFd;
 use std::time::{self, Duration};
 
 /// Ethernet address of the gateway: locally administered.
@@ -43,14 +43,18 @@ const BUFFERS: BufferLimits = BufferLimits {
 #[derive(Debug)]
 pub(super) struct Engine {
     poll: Poll,
-    socket: Arc<OwnedFd>,
-    /// The poller also watches for room on the wire.
-    watches_room: bool,
-    reader: Reader,
-    writer: Writer,
-    stack: Stack,
+    wire: End,
+    inbox: Inbox,
+    outbox: Outbox,
+    addresses: Addresses,
+    /// There once the guest's driver is: it tells what it takes, and would miss what is sent earlier.
+    stack: Option<Stack>,
     relays: Relays,
     datagrams: Datagrams,
+    /// The stack has more to send than there is room on the wire.
+    is_full: bool,
+    /// The guest's end of the wire is closed.
+    is_over: bool,
     started: time::Instant,
 }
 
@@ -59,13 +63,17 @@ impl Engine {
     pub(super) fn new(
         addresses: Addresses,
         publish: &[Publish],
-        socket: OwnedFd,
+        wire: End,
     ) -> Result<Self, UserNetworkError> {
         let poll = Poll::new()?;
         let registry = poll.registry();
-        let socket = Arc::new(socket);
-        let mut source = SourceFd(&socket.as_raw_fd());
-        registry.register(&mut source, Source::Wire.token(), Interest::READABLE)?;
+        for (descriptor, source) in
+            [(wire.bell(), Source::Wire), (wire.life_line(), Source::LifeLine)]
+        {
+            let descriptor = descriptor.as_raw_fd();
+            let mut descriptor = SourceFd(&descriptor);
+            registry.register(&mut descriptor, source.token(), Interest::READABLE)?;
+        }
         let mut relays = Relays::new(addresses, CONNECTIONS_MAX);
         let mut datagrams = Datagrams::new(addresses);
         for port in publish {
@@ -76,13 +84,15 @@ impl Engine {
         }
         Ok(Self {
             poll,
-            watches_room: false,
-            reader: Reader::new(Arc::clone(&socket)),
-            writer: Writer::new(Arc::clone(&socket)),
-            socket,
-            stack: Stack::new(configuration(&addresses)?, Instant::ZERO),
+            wire,
+            inbox: Inbox::new(),
+            outbox: Outbox::new(),
+            addresses,
+            stack: None,
             relays,
             datagrams,
+            is_full: false,
+            is_over: false,
             started: time::Instant::now(),
         })
     }
@@ -95,16 +105,20 @@ impl Engine {
     /// Works until the guest's end of the wire is closed.
     ///
     /// # Errors
-    /// The poller or the wire failed.
+    /// The poller failed, or the guest has broken the wire.
     pub(super) fn run(&mut self) -> io::Result<()> {
+        let result = self.run_open();
+        self.wire.close();
+        result
+    }
+
+    fn run_open(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
-        loop {
+        while !self.is_over {
+            self.turn()?;
             self.wait(&mut events, self.timeout())?;
-            match self.turn() {
-                Err(error) if is_end(&error) => return Ok(()),
-                result => result?,
-            }
         }
+        Ok(())
     }
 
     /// Does what is ready now, for tests.
@@ -115,7 +129,9 @@ impl Engine {
     }
 
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(events, timeout) {
+        let result = self.poll.poll(events, timeout);
+        self.wire.disarm();
+        match result {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
@@ -127,7 +143,10 @@ impl Engine {
 
     fn note(&mut self, event: &Event) {
         match Source::of(event.token()) {
-            Source::Wire => self.reader.is_ready = true,
+            // Its bell never needs to be silenced: each ringing is an event (epoll(7), EPOLLET), and
+            // each turn looks at the wire anyway.
+            Source::Wire => {}
+            Source::LifeLine => self.is_over |= event.is_read_closed(),
             Source::Listener(index) => self.relays.note_listener(index),
             Source::Relay(key) => self.relays.note_relay(key, event),
             source => self.datagrams.note(source),
@@ -137,48 +156,39 @@ impl Engine {
     /// One turn: everything that is ready does a bounded share of its work.
     fn turn(&mut self) -> io::Result<()> {
         let now = self.now();
-        self.receive(now)?;
-        let registry = self.poll.registry();
-        self.relays.take_offers(&mut self.stack, registry);
-        self.relays.accept(&mut self.stack, registry);
-        self.relays.advance(&mut self.stack, now);
-        self.datagrams.take_from_guest(&mut self.stack, registry, now);
-        self.datagrams.take_from_host(&mut self.stack, now);
-        self.datagrams.forget_silent(now);
-        let is_full = self.stack.poll(now, &mut self.writer);
-        let is_flushed = self.writer.flush();
-        self.watch_room(is_full || !is_flushed)
-    }
-
-    /// Watches for room on the wire only when it is wanted: every frame that the guest takes makes
-    /// some.
-    fn watch_room(&mut self, is_wanted: bool) -> io::Result<()> {
-        if self.watches_room == is_wanted {
-            return Ok(());
+        if self.stack.is_none()
+            && let Some(takes) = self.wire.guest_takes()
+        {
+            self.stack = Some(Stack::new(configuration(&self.addresses, takes)?, now));
         }
-        self.watches_room = is_wanted;
-        let readable = Interest::READABLE;
-        let interest = if is_wanted { readable | Interest::WRITABLE } else { readable };
-        let mut source = SourceFd(&self.socket.as_raw_fd());
-        self.poll.registry().reregister(&mut source, Source::Wire.token(), interest)
-    }
-
-    fn receive(&mut self, now: Instant) -> io::Result<()> {
+        let Some(stack) = &mut self.stack else { return Ok(()) };
+        let mut port = self.outbox.port(&mut self.wire.outgoing);
         for _ in 0..FRAMES_PER_TURN {
-            let Some((frame, meta)) = self.reader.next()? else { break };
-            self.stack.receive(now, frame, meta, &mut self.writer);
+            let Some((frame, meta)) = self.inbox.next(&mut self.wire.incoming)? else { break };
+            stack.receive(now, frame, meta, &mut port);
         }
+        let registry = self.poll.registry();
+        self.relays.take_offers(stack, registry);
+        self.relays.accept(stack, registry);
+        self.relays.advance(stack, now);
+        self.datagrams.take_from_guest(stack, registry, now);
+        self.datagrams.take_from_host(stack, now);
+        self.datagrams.forget_silent(now);
+        self.is_full = stack.poll(now, &mut port);
+        self.wire.wake_peer();
         Ok(())
     }
 
-    /// How long there is nothing to do.
+    /// How long there is nothing to do; nothing of that is missed from here on.
     fn timeout(&self) -> Option<Duration> {
-        if self.reader.is_ready || self.relays.has_work() || self.datagrams.has_work() {
+        let stack = self.stack.as_ref()?;
+        let wants = Wants { messages: true, room: self.is_full };
+        if self.relays.has_work() || self.datagrams.has_work() || !self.wire.arm(wants) {
             return Some(Duration::ZERO);
         }
         let now = self.now();
         let retry = self.relays.has_waiting().then_some(ACCEPT_RETRY);
-        let deadlines = [self.stack.next_deadline(), self.datagrams.next_deadline()];
+        let deadlines = [stack.next_deadline(), self.datagrams.next_deadline()];
         let until = |deadline: Instant| Duration::from(time_until(now, deadline));
         deadlines.into_iter().flatten().map(until).chain(retry).min()
     }
@@ -193,12 +203,7 @@ fn time_until(now: Instant, deadline: Instant) -> paravane_netstack::Duration {
     if deadline > now { deadline - now } else { paravane_netstack::Duration::ZERO }
 }
 
-fn is_end(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
-}
-
-fn configuration(addresses: &Addresses) -> io::Result<Config> {
+fn configuration(addresses: &Addresses, takes: Takes) -> io::Result<Config> {
     let mut seed = [0; 8];
     getrandom(&mut seed, GetRandomFlags::empty())?;
     let lease = Lease {
@@ -210,7 +215,11 @@ fn configuration(addresses: &Addresses) -> io::Result<Config> {
     Ok(Config {
         mac: GATEWAY_MAC,
         mtu: MTU,
-        offloads: Offloads::default(),
+        offloads: Offloads {
+            tx_checksum: takes.partial_checksums,
+            tx_segmentation: takes.large_segments,
+            tx_segmentation6: false,
+        },
         addressing: Addressing::Static(lease),
         addressing6: Addressing6::Off,
         any_ip: true,

@@ -13,6 +13,7 @@ mod addresses;
 mod datagrams;
 mod dhcp;
 mod engine;
+mod port;
 mod publish;
 mod relay;
 mod relays;
@@ -21,20 +22,15 @@ mod signal;
 #[cfg(test)]
 mod tests;
 mod token;
-mod wire;
 
 pub use addresses::Addresses;
 pub use publish::{Protocol, Publish, PublishError, PublishParseError};
 
-use crate::devices::FrameDescriptor;
+use crate::net::wire;
 use engine::Engine;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::thread;
-
-/// Bytes of frames that may wait in each direction; the kernel gives what it allows.
-const SOCKET_BUFFER_LEN: usize = 4 << 20;
 
 /// Most descriptors that the network takes: one a connection.
 const DESCRIPTORS_MAX: u64 = 20_000;
@@ -59,24 +55,18 @@ pub struct UserNetwork {
 }
 
 impl UserNetwork {
-    /// Opens the published ports and makes the network; the frame descriptor is the guest's end, for a
-    /// network device in another process or thread.
+    /// Opens the published ports and makes the network and the guest's end of its wire, for a network
+    /// device in another process or thread.
     ///
     /// # Errors
     /// A port is taken or not allowed, or the host is out of something.
     pub fn new(
         addresses: Addresses,
         publish: &[Publish],
-    ) -> Result<(Self, FrameDescriptor), UserNetworkError> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (ours, guests) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .map_err(io::Error::from)?;
-        for end in [&ours, &guests] {
-            sockopt::set_socket_send_buffer_size(end, SOCKET_BUFFER_LEN)
-                .map_err(io::Error::from)?;
-        }
+    ) -> Result<(Self, wire::End), UserNetworkError> {
+        let (guests, ours) = wire::pair()?;
         let engine = Engine::new(addresses, publish, ours)?;
-        Ok((Self { engine }, FrameDescriptor::Socket(guests)))
+        Ok((Self { engine }, guests))
     }
 
     /// Starts to move frames, on a thread that ends when the guest's end is closed everywhere. Call it

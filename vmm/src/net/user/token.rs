@@ -4,8 +4,10 @@ use mio::Token;
 /// Something that is registered with the poller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// The guest's frames.
+    /// The guest has sent frames, or made room for some.
     Wire,
+    /// The guest's end of the wire is closed.
+    LifeLine,
     /// A published TCP port, by its place in the list.
     Listener(usize),
     /// A TCP connection, by its key.
@@ -16,7 +18,7 @@ pub(super) enum Source {
     Flow(usize),
 }
 
-const KINDS: usize = 5;
+const KINDS: usize = 6;
 
 impl Source {
     pub(super) fn token(self) -> Token {
@@ -26,6 +28,7 @@ impl Source {
             Self::Relay(index) => (2, index),
             Self::Published(index) => (3, index),
             Self::Flow(index) => (4, index),
+            Self::LifeLine => (5, 0),
         };
         Token(index * KINDS + kind)
     }
@@ -37,7 +40,8 @@ impl Source {
             1 => Self::Listener(index),
             2 => Self::Relay(index),
             3 => Self::Published(index),
-            _ => Self::Flow(index),
+            4 => Self::Flow(index),
+            _ => Self::LifeLine,
         }
     }
 }

@@ -1,15 +1,13 @@
 //! A guest for the tests: a stack of its own at the other end of the wire.
-use super::super::wire::{Reader, Writer};
+use super::super::port::{Inbox, Outbox};
 use super::super::{Addresses, Publish, UserNetwork};
-use crate::devices::FrameDescriptor;
+use crate::net::wire::{End, Takes, Wants};
 use paravane_netstack::{
-    Addressing, Addressing6, BufferLimits, Config, ConnectionId, Instant, Lease, ListenerId,
-    Offloads, Stack, TcpError,
+    Addressing, Addressing6, BufferLimits, Config, ConnectionId, FramePort, Instant, Lease,
+    ListenerId, Offloads, Stack, TcpError, TxMeta,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time;
 
@@ -26,9 +24,11 @@ const BUFFERS: BufferLimits = BufferLimits {
 
 pub(super) struct Guest {
     pub(super) stack: Stack,
-    pub(super) writer: Writer,
-    reader: Reader,
-    socket: Arc<OwnedFd>,
+    wire: End,
+    inbox: Inbox,
+    outbox: Outbox,
+    /// Bytes of the longest frame received.
+    pub(super) longest: usize,
     started: time::Instant,
 }
 
@@ -39,20 +39,28 @@ pub(super) fn context() -> Context<'static> {
 impl Guest {
     /// A guest with the default address, and its network.
     pub(super) fn new(publish: &[Publish]) -> Self {
-        let Addresses { guest, gateway, prefix_len } = Addresses::default();
-        let lease = Lease { address: guest, prefix_len, gateway: Some(gateway), dns: None };
-        Self::with_addressing(publish, Addressing::Static(lease))
+        Self::with(publish, Self::usual_addressing(), true)
     }
 
-    pub(super) fn with_addressing(publish: &[Publish], addressing: Addressing) -> Self {
-        let (network, frames) = UserNetwork::new(Addresses::default(), publish).unwrap();
+    /// The default address.
+    pub(super) fn usual_addressing() -> Addressing {
+        let Addresses { guest, gateway, prefix_len } = Addresses::default();
+        Addressing::Static(Lease { address: guest, prefix_len, gateway: Some(gateway), dns: None })
+    }
+
+    /// Its driver has offloads, or none.
+    pub(super) fn with(publish: &[Publish], addressing: Addressing, has_offloads: bool) -> Self {
+        let (network, wire) = UserNetwork::new(Addresses::default(), publish).unwrap();
         network.start().unwrap();
-        let FrameDescriptor::Socket(socket) = frames else { panic!("no socket") };
-        let socket = Arc::new(socket);
+        wire.attach(Takes { partial_checksums: has_offloads, large_segments: has_offloads });
         let config = Config {
             mac: [2, 0, 0, 0, 0, 0x15],
             mtu: 1500,
-            offloads: Offloads::default(),
+            offloads: Offloads {
+                tx_checksum: has_offloads,
+                tx_segmentation: has_offloads,
+                tx_segmentation6: false,
+            },
             addressing,
             addressing6: Addressing6::Off,
             any_ip: false,
@@ -62,9 +70,10 @@ impl Guest {
         };
         Self {
             stack: Stack::new(config, Instant::ZERO),
-            writer: Writer::new(Arc::clone(&socket)),
-            reader: Reader::new(Arc::clone(&socket)),
-            socket,
+            wire,
+            inbox: Inbox::new(),
+            outbox: Outbox::new(),
+            longest: 0,
             started: time::Instant::now(),
         }
     }
@@ -72,14 +81,32 @@ impl Guest {
     /// Receives and sends what there is, after waiting for it for a moment.
     pub(super) fn turn(&mut self) {
         let now = self.now();
-        while let Some((frame, meta)) = self.reader.next().unwrap() {
-            self.stack.receive(now, frame, meta, &mut self.writer);
+        let mut port = self.outbox.port(&mut self.wire.outgoing);
+        while let Some((frame, meta)) = self.inbox.next(&mut self.wire.incoming).unwrap() {
+            self.longest = self.longest.max(frame.len());
+            self.stack.receive(now, frame, meta, &mut port);
         }
-        self.stack.poll(now, &mut self.writer);
-        self.writer.flush();
+        let room = self.stack.poll(now, &mut port);
+        self.wire.wake_peer();
+        if self.wire.arm(Wants { messages: true, room }) {
+            self.sleep();
+        }
+    }
+
+    fn sleep(&self) {
         let millisecond = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&millisecond)).unwrap();
-        self.reader.is_ready = true;
+        let bell = PollFd::from_borrowed_fd(self.wire.bell(), PollFlags::IN);
+        poll(&mut [bell], Some(&millisecond)).unwrap();
+        self.wire.disarm();
+        self.wire.silence();
+    }
+
+    /// Sends a frame as it is.
+    pub(super) fn send(&mut self, frame: &[u8]) {
+        let mut port = self.outbox.port(&mut self.wire.outgoing);
+        port.buffer(frame.len()).unwrap()[..frame.len()].copy_from_slice(frame);
+        port.commit(frame.len(), TxMeta::default());
+        self.wire.wake_peer();
     }
 
     /// Works until `done` gives something.
@@ -97,8 +124,7 @@ impl Guest {
 
     /// The next frame as it is.
     pub(super) fn frame(&mut self) -> Option<Vec<u8>> {
-        self.reader.is_ready = true;
-        self.reader.next().unwrap().map(|(frame, _)| frame.to_vec())
+        self.inbox.next(&mut self.wire.incoming).unwrap().map(|(frame, _)| frame.to_vec())
     }
 
     pub(super) fn accept(&mut self, listener: ListenerId) -> ConnectionId {

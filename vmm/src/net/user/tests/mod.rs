@@ -44,8 +44,20 @@ fn pattern(len: usize) -> Vec<u8> {
 
 #[test]
 fn bulk_passes_both_ways_and_half_closed_ends_are_kept() {
+    let longest = bulk(true);
+    assert!(longest > 10_000, "{longest}");
+}
+
+/// A guest without offloads is never sent what it could not take.
+#[test]
+fn bulk_passes_in_frames_of_the_links_size_without_offloads() {
+    assert_eq!(bulk(false), 14 + 1500);
+}
+
+/// Passes bulk data both ways; bytes of the longest frame that the guest got.
+fn bulk(has_offloads: bool) -> usize {
     let port = published(Protocol::Tcp);
-    let mut guest = Guest::new(&[port]);
+    let mut guest = Guest::with(&[port], Guest::usual_addressing(), has_offloads);
     let listener = guest.stack.listen(GUEST_PORT, 8).unwrap();
     let client = thread::spawn(move || {
         let mut stream = TcpStream::connect(port.host).unwrap();
@@ -60,6 +72,7 @@ fn bulk_passes_both_ways_and_half_closed_ends_are_kept() {
     guest.write_all(id, &pattern(5_000_001));
     guest.until(|_| client.is_finished().then_some(()));
     assert!(client.join().unwrap() == pattern(5_000_001));
+    guest.longest
 }
 
 #[test]
@@ -270,7 +283,7 @@ fn datagrams_of_clients_reach_a_published_port_and_are_answered() {
 
 #[test]
 fn a_guest_that_asks_gets_its_address() {
-    let mut guest = Guest::with_addressing(&[], Addressing::Dhcp);
+    let mut guest = Guest::with(&[], Addressing::Dhcp, true);
     let lease = guest.until(|guest| guest.stack.lease());
     let Addresses { guest: address, gateway, prefix_len } = Addresses::default();
     assert_eq!((lease.address, lease.prefix_len), (address, prefix_len));
@@ -279,11 +292,8 @@ fn a_guest_that_asks_gets_its_address() {
 
 #[test]
 fn the_gateway_answers_echo_requests() {
-    use paravane_netstack::{FramePort, TxMeta};
     let mut guest = Guest::new(&[]);
-    let request = echo_request();
-    guest.writer.buffer(request.len()).unwrap().copy_from_slice(&request);
-    guest.writer.commit(request.len(), TxMeta::default());
+    guest.send(&echo_request());
     let is_reply = |frame: &[u8]| {
         let ethernet = EthernetFrame::new_checked(frame).ok()?;
         let ip = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
