@@ -274,8 +274,16 @@ fn hostile_arguments_are_answered_with_errors() {
 
 #[test]
 fn hypercalls_keep_their_promises() {
-    let output = run(&keeps_promises(), &[]);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    for flags in [&[][..], &["--poll", "10000"]] {
+        let output = run(&keeps_promises(), flags);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn looking_for_news_has_a_limit() {
+    let output = run(&keeps_promises(), &["--poll", "10001"]);
+    assert_eq!(output.status.code(), Some(100));
 }
 
 fn signal(child: &Child, signal: &str) {

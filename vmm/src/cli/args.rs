@@ -76,6 +76,14 @@ pub(super) struct Run {
     /// Seconds of processor time without a hypercall after which a guest counts as hung; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(super) watchdog: u32,
+    /// Microseconds for which an idle guest looks for news before it sleeps; 0 for not at all
+    ///
+    /// A request that comes meanwhile is answered without waking a processor up, which takes longer than
+    /// most answers. The price is processor time: the time to look grows up to this while news comes
+    /// within it, and shrinks to nothing when it does not. Worth while on a processor of its own.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(0..=POLL_MAX_US))]
+    pub(super) poll: u32,
     /// Arguments of the guest
     #[arg(last = true, value_name = "ARGS")]
     pub(super) arguments: Vec<String>,
@@ -84,6 +92,9 @@ pub(super) struct Run {
     #[command(flatten)]
     pub(super) storage: Storage,
 }
+
+/// Longest time to look for news. Beyond that, nothing is gained that is worth a processor.
+const POLL_MAX_US: i64 = 10_000;
 
 /// The guest's network.
 #[derive(Debug, Args)]

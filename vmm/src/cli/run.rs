@@ -26,7 +26,8 @@ fn prepare(args: Run) -> Result<(Plan, Box<dyn Backend>, Settings), Failure> {
     let mut devices: Vec<_> = net.device.into_iter().collect();
     devices.extend(disks::build(&args.storage)?);
     let plan = Plan::new(file, image, args.memory, devices, &args.arguments, config)
-        .map_err(with(Status::USAGE))?;
+        .map_err(with(Status::USAGE))?
+        .polling(Duration::from_micros(u64::from(args.poll)));
     let patience = Duration::from_secs(u64::from(args.watchdog));
     let patience = Some(patience).filter(|p| !p.is_zero());
     let settings = Settings { patience, network: net.user, notices: net.notices };

@@ -105,6 +105,11 @@ impl Clock {
     }
 }
 
+/// The host's clock, ns.
+pub(super) fn monotonic_ns() -> u64 {
+    read(ClockId::Monotonic)
+}
+
 fn read(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

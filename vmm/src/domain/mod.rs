@@ -6,6 +6,7 @@ mod host_pages;
 pub(crate) mod hypercall;
 pub(crate) mod map;
 mod plan;
+mod polling;
 mod ties;
 mod wait;
 
@@ -37,6 +38,7 @@ pub struct Domain {
     ties: Ties,
     /// Whether the guest was told of the stop. It sleeps as usual from then on.
     stop_told: bool,
+    polling: polling::Polling,
     /// Scratch space of `WAIT`.
     interests: Vec<libc::pollfd>,
 }

@@ -1,6 +1,7 @@
 //! From an image and the operator's wishes to a domain.
 use super::clock::{Clock, Sample};
 use super::hypercall::fill_random;
+use super::polling::Polling;
 use super::{Domain, HostPages, Slot, Ties, console::Console, map};
 use crate::devices::Device;
 use crate::image_file::ImageFile;
@@ -14,6 +15,7 @@ use paravane_host::space::{AddressSpace, TooSmall};
 use paravane_host::start_info::{self, StartInfoError, Told};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 use zerocopy::IntoBytes;
 
 /// A domain that can be built: everything was checked, nothing is mapped yet.
@@ -25,6 +27,7 @@ pub struct Plan {
     start_info: Box<StartInfo>,
     config: Vec<u8>,
     devices: Vec<Box<dyn Device>>,
+    polling: Polling,
 }
 
 /// Why a domain cannot be planned: the image and the operator's wishes do not go together.
@@ -81,7 +84,14 @@ impl Plan {
         let config_len = config.len();
         let told = Told { devices: &table, arguments, config_len, dma_offset: 0, seed };
         let start_info = start_info::build(&space, &told)?;
-        Ok(Self { file, image, space, start_info, config, devices })
+        let polling = Polling::new(Duration::ZERO);
+        Ok(Self { file, image, space, start_info, config, devices, polling })
+    }
+
+    /// Lets the domain look for news for up to `max` before it sleeps, as long as that pays.
+    #[must_use]
+    pub fn polling(self, max: Duration) -> Self {
+        Self { polling: Polling::new(max), ..self }
     }
 
     /// The image.
@@ -137,6 +147,7 @@ impl Plan {
             console: Console::default(),
             ties,
             stop_told: false,
+            polling: self.polling,
             interests: Vec::new(),
         })
     }

@@ -1,6 +1,6 @@
 //! The `WAIT` hypercall: the only place where a domain sleeps.
-use super::Domain;
 use super::hypercall::Stop;
+use super::{Domain, clock};
 use paravane_abi::hypercall::EVENT_STOP;
 use std::os::fd::AsRawFd;
 
@@ -42,11 +42,14 @@ impl Domain {
         for slot in self.devices.iter().filter(|s| s.attached) {
             slot.device.interests(&mut self.interests);
         }
-        self.ties.idle(|| poll(&mut self.interests, timeout_ns));
+        let Self { ties, interests, polling, .. } = self;
+        let poll = |timeout_ns| poll(interests, timeout_ns);
+        ties.idle(|| polling.wait(timeout_ns, clock::monotonic_ns, poll));
     }
 }
 
-fn poll(descriptors: &mut [libc::pollfd], timeout_ns: u64) {
+/// Whether a descriptor is ready.
+fn poll(descriptors: &mut [libc::pollfd], timeout_ns: u64) -> bool {
     const SECOND_NS: u64 = 1_000_000_000;
     let timeout = libc::timespec {
         tv_sec: i64::try_from(timeout_ns / SECOND_NS).unwrap_or(i64::MAX),
@@ -55,5 +58,8 @@ fn poll(descriptors: &mut [libc::pollfd], timeout_ns: u64) {
     let count = descriptors.len() as libc::nfds_t;
     // SAFETY: the array and the timeout live across the call; no signal mask is given. Failure is a
     // wake-up like any other.
-    unsafe { libc::ppoll(descriptors.as_mut_ptr(), count, &raw const timeout, std::ptr::null()) };
+    let ready = unsafe {
+        libc::ppoll(descriptors.as_mut_ptr(), count, &raw const timeout, std::ptr::null())
+    };
+    ready != 0
 }
