@@ -35,6 +35,8 @@ impl Part {
 }
 
 /// Measures the release build against native programs on this machine.
+///
+/// docs/benchmarks.md says what is measured, and how.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/bench", after_help = noise::HELP)]
 pub(crate) struct Arguments {
@@ -60,7 +62,9 @@ pub(crate) struct Options {
     /// Length of a run of the part web [default: 3, quick: 1].
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: Option<u32>,
-    /// Loads of the part web, by name or by the beginning of one, such as keepalive-128.
+    /// Loads of the part web, by name or by the beginning of one up to a hyphen: keepalive-128-N,
+    /// keepalive-1k-N (N connections: 16, 128, 1024, 4096), close, pipelined, download-1m-CC,
+    /// download-64m-CC, upload-CC (CC: the default congestion control, reno), latency-low, latency-half.
     #[arg(long, value_name = "LOAD", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Servers of the part web; all that this machine can have by default.

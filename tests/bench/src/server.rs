@@ -144,14 +144,20 @@ fn status_line(address: &str, path: &str, patience: Duration) -> std::io::Result
     Ok(line)
 }
 
+/// CPU time of all threads of a process, those that have ended as well; 0 if the process is gone.
+///
+/// This is what `/proc/PID/stat` has in ticks of 10 ms, too long for a server that does little.
 fn cpu_time_s(pid: u32) -> f64 {
-    const TICKS_PER_S: f64 = 100.0;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    // utime and stime are fields 14 and 15 of proc_pid_stat(5); the name was the second.
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / TICKS_PER_S
+    let mut clock = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the result goes to a variable here.
+    let found = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) } == 0;
+    // SAFETY: as above.
+    if !found || unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        return 0.0;
+    }
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(time.tv_sec.unsigned_abs(), nanoseconds).as_secs_f64()
 }
 
 fn proportional_memory(pid: u32) -> u64 {
@@ -159,4 +165,38 @@ fn proportional_memory(pid: u32) -> u64 {
     let line = text.lines().find_map(|l| l.strip_prefix("Pss:"));
     let kib = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_children_of_children_counts() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "timeout 30 sh -c 'while :; do :; done' & wait"]);
+        let server = Server::spawn(command, "127.0.0.1:0").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while server.processes().get(2).is_none_or(|pid| cpu_time_s(*pid) < 0.01)
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let processes = server.processes();
+        for pid in processes.iter().skip(1) {
+            // SAFETY: kill has no memory effects; these are children of a process of ours.
+            unsafe { libc::kill(pid.cast_signed(), libc::SIGTERM) };
+        }
+        assert_eq!(processes.len(), 3, "{processes:?}");
+        assert!(Instant::now() < deadline, "{processes:?} took no time");
+    }
+
+    #[test]
+    fn what_a_server_printed_is_quoted_when_it_ends() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no such; echo file >&2; exit 3"]);
+        let mut server = Server::spawn(command, "127.0.0.1:1").unwrap();
+        let error = server.wait_until(|_| false).unwrap_err().to_string();
+        assert!(error.contains("exit status: 3: no such file"), "{error}");
+    }
 }

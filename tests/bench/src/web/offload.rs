@@ -62,8 +62,11 @@ fn state(interface: &str) -> String {
         Some(_) => name.to_owned(),
         None => format!("{name} unknown"),
     };
-    let mtu = word_after(&["-o", "link", "show", interface], "mtu");
-    format!("{} MTU {}", SETTINGS.map(on).join(" "), mtu.as_deref().unwrap_or("unknown"))
+    let [mtu, queue] = ["mtu", "qlen"].map(|word| {
+        let value = word_after(&["-o", "link", "show", interface], word);
+        value.unwrap_or_else(|| "unknown".into())
+    });
+    format!("{} MTU {mtu} queue {queue}", SETTINGS.map(on).join(" "))
 }
 
 fn read(interface: &str, command: u32) -> Option<u32> {

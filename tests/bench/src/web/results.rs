@@ -141,9 +141,15 @@ const HEAD: &str = "\
 pub(crate) fn markdown(outcomes: &[Outcome], lenient: bool) -> String {
     let mut text = HEAD.to_owned();
     for outcome in outcomes {
+        let all_noisy = !lenient && !outcome.complaints.is_empty();
+        if all_noisy {
+            let reason = outcome.complaints.join("; ");
+            text += &format!("| {} | all | too noisy: {reason} | | | |\n", outcome.cell.name);
+        }
         for row in &outcome.rows {
             let cells = match outcome.verdict(row) {
                 Verdict::Failed(reason) => format!("failed: {reason} | | |"),
+                _ if all_noisy => continue,
                 Verdict::Noisy(reason) if !lenient => format!("too noisy: {reason} | | |"),
                 _ => figures(outcome.cell.load.unit(), row),
             };
@@ -151,7 +157,19 @@ pub(crate) fn markdown(outcomes: &[Outcome], lenient: bool) -> String {
             text += &format!("| {load} | {server} | {} |\n", cells.replace('\n', " "));
         }
     }
-    text
+    text + &note(outcomes)
+}
+
+/// What the table does not say by itself.
+fn note(outcomes: &[Outcome]) -> String {
+    let of_requests = |outcome: &&Outcome| outcome.cell.load.unit() != Unit::Bytes;
+    let congestion = outcomes.iter().find(of_requests).map(|outcome| &outcome.cell.congestion);
+    let congestion = congestion.map_or(String::new(), |name| {
+        format!(" Congestion control is {name} where the name of a load does not say so.")
+    });
+    format!(
+        "\nx nginx: medians of the ratios of each round. Uploads go to a plain epoll server in place of nginx.{congestion}\n"
+    )
 }
 
 /// The columns of a row from the third on.
@@ -237,6 +255,18 @@ mod tests {
         assert!(strict.contains("too noisy: the ratio varied by 66.7 %"), "{strict}");
         assert!(lenient.contains("| 1.50 (1.00 to 2.00) |"), "{lenient}");
         assert!(outcome.json()["servers"][0]["verdict"].as_str().unwrap().starts_with("too noisy"));
+    }
+
+    #[test]
+    fn noise_that_all_servers_had_takes_one_line() {
+        let rows = || [Contender::Nginx, Contender::ProcessTap].map(Row::new).into();
+        let mut outcome = outcome(Load::Upload, rows());
+        outcome.complaints = vec!["the CPU was taken".into()];
+        outcome.rows[1].failure = Some("no answer".into());
+        let text = markdown(&[outcome], false);
+        let lines: Vec<_> = text.lines().skip(2).take(2).collect();
+        let all = "| a-load | all | too noisy: the CPU was taken | | | |";
+        assert_eq!(lines, [all, "| a-load | process-tap | failed: no answer | | | |"]);
     }
 
     #[test]
