@@ -23,8 +23,12 @@ pub mod feature {
     pub const NET_GUEST_CSUM: u64 = 1 << 1;
     /// Net: the guest takes TCPv4 segments larger than the MTU (5.1.3).
     pub const NET_GUEST_TSO4: u64 = 1 << 7;
+    /// Net: the guest takes TCPv6 segments larger than the MTU (5.1.3).
+    pub const NET_GUEST_TSO6: u64 = 1 << 8;
     /// Net: the device segments TCPv4 that the guest sends (5.1.3).
     pub const NET_HOST_TSO4: u64 = 1 << 11;
+    /// Net: the device segments TCPv6 that the guest sends (5.1.3).
+    pub const NET_HOST_TSO6: u64 = 1 << 12;
     /// Net: received packets may span several buffers (5.1.3).
     pub const NET_MRG_RXBUF: u64 = 1 << 15;
     /// Block: the device is read-only (5.2.3).
@@ -105,6 +109,51 @@ pub struct NetConfig {
     pub reserved: [u8; 3],
 }
 
+/// IPv6 configuration of a network device, beside the device table. OUT; all zero without IPv6 and for
+/// other kinds. Since version 1.1.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Ipv6Config {
+    /// Address of the guest, with [`Ipv6Mode::Static`].
+    pub address: [u8; 16],
+    /// Default gateway; `::` for none.
+    pub gateway: [u8; 16],
+    /// DNS server; `::` for none.
+    pub dns: [u8; 16],
+    /// An [`Ipv6Mode`]; guests take values that they do not know as [`Ipv6Mode::Off`].
+    pub mode: u8,
+    /// Length of the network prefix, bits, 0 to 128.
+    pub prefix_len: u8,
+    /// Zero.
+    pub reserved: [u8; 6],
+}
+
+/// Where the guest gets its IPv6 addresses from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ipv6Mode {
+    /// There is no IPv6.
+    Off = 0,
+    /// The address is given; what routers advertise does not count.
+    Static = 1,
+    /// What routers advertise (RFC 4862).
+    Automatic = 2,
+}
+
+impl Ipv6Config {
+    /// Where the addresses come from.
+    #[must_use]
+    pub const fn mode(&self) -> Ipv6Mode {
+        match self.mode {
+            1 => Ipv6Mode::Static,
+            2 => Ipv6Mode::Automatic,
+            _ => Ipv6Mode::Off,
+        }
+    }
+}
+
 /// Configuration of a block device. OUT.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -157,6 +206,8 @@ pub struct QueueSetup {
 }
 
 const _: () = assert!(size_of::<NetConfig>() == 24);
+const _: () = assert!(size_of::<Ipv6Config>() == 56);
+const _: () = assert!(core::mem::offset_of!(Ipv6Config, mode) == 48);
 const _: () = assert!(size_of::<BlockConfig>() == 16);
 const _: () = assert!(size_of::<Device>() == 72);
 const _: () = assert!(core::mem::offset_of!(Device, net) == 32);
@@ -292,6 +343,16 @@ mod tests {
         check(|a| a.queues[0].used = 1 << 20, AttachError::Address);
         check(|a| a.queues[0].descriptors = u64::MAX - 15, AttachError::Address);
         assert_eq!(Attach::parse(&[0; 8], &device(), 0, 1 << 20), Err(AttachError::Length));
+    }
+
+    #[test]
+    fn modes_that_are_not_known_are_off() {
+        for mode in [Ipv6Mode::Off, Ipv6Mode::Static, Ipv6Mode::Automatic] {
+            let config = Ipv6Config { mode: mode as u8, ..Ipv6Config::default() };
+            assert_eq!(config.mode(), mode);
+        }
+        let config = Ipv6Config { mode: 3, ..Ipv6Config::default() };
+        assert_eq!(config.mode(), Ipv6Mode::Off);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub mod time;
 ///
 /// A host runs an image whose major version equals its own and whose minor version is not above its
 /// own. Changing or removing anything raises the major version; adding raises the minor.
-pub const ABI_VERSION: u32 = version(1, 0);
+pub const ABI_VERSION: u32 = version(1, 1);
 
 /// Packs a contract version.
 #[must_use]

@@ -4,7 +4,7 @@
 //! of its [`StartInfo`], `rsp` = the top of stack slot 0 less 8 (as after a call, so that functions see
 //! their usual alignment), direction flag clear, MXCSR and x87 control word at their reset defaults,
 //! SSE and AVX usable, `rdfsbase` and `wrfsbase` usable, all other registers zero.
-use crate::device::{DEVICES_MAX, Device};
+use crate::device::{DEVICES_MAX, Device, Ipv6Config};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// First eight bytes of the start info page.
@@ -26,7 +26,7 @@ pub struct StartInfo {
     pub abi_version: u32,
     /// Bytes of this structure; grows with minor versions.
     pub size: u32,
-    /// Feature bits of the host; none is defined in version 1.0.
+    /// Feature bits of the host; none is defined.
     pub features: u64,
     /// Virtual address of RAM offset 0: [`crate::layout::RAM_BASE`].
     pub ram_base: u64,
@@ -62,12 +62,15 @@ pub struct StartInfo {
     pub command_line: [u8; COMMAND_LINE_LEN_MAX],
     /// The device table.
     pub devices: [Device; DEVICES_MAX],
+    /// IPv6 of the devices of the table, by their indices. Since version 1.1.
+    pub ipv6: [Ipv6Config; DEVICES_MAX],
 }
 
 const _: () = assert!(size_of::<StartInfo>() as u64 <= crate::layout::PAGE_SIZE);
 const _: () = assert!(core::mem::offset_of!(StartInfo, ram_base) == 24);
 const _: () = assert!(core::mem::offset_of!(StartInfo, seed) == 112);
 const _: () = assert!(core::mem::offset_of!(StartInfo, devices) == 1200);
+const _: () = assert!(core::mem::offset_of!(StartInfo, ipv6) == 2352);
 
 /// Why a start info page is refused by a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +122,13 @@ impl StartInfo {
         &self.devices[..count]
     }
 
+    /// The IPv6 configuration of the device with this index; none for devices that are not there.
+    #[must_use]
+    pub fn ipv6(&self, device: u32) -> Ipv6Config {
+        let index = usize::try_from(device).ok().filter(|_| device < self.device_count);
+        index.and_then(|index| self.ipv6.get(index)).copied().unwrap_or_default()
+    }
+
     /// The arguments. Those that are not UTF-8 read as empty.
     pub fn arguments(&self) -> impl Iterator<Item = &str> {
         let len = usize::try_from(self.command_line_len).unwrap_or(0).min(COMMAND_LINE_LEN_MAX);
@@ -153,6 +163,8 @@ mod tests {
         info.stack_slots = 2;
         info.command_line[..6].copy_from_slice(b"a\0b c\0");
         info.command_line_len = 6;
+        info.device_count = 1;
+        info.ipv6[..2].fill(Ipv6Config { mode: 2, ..Ipv6Config::default() });
         info
     }
 
@@ -163,6 +175,8 @@ mod tests {
         assert_eq!(read, info);
         assert!(read.arguments().eq(["a", "b c"]));
         assert_eq!(read.stack_end(), (3 << 20) + (128 << 10));
+        assert_eq!(read.ipv6(0), read.ipv6[0]);
+        assert_eq!(read.ipv6(1), Ipv6Config::default());
     }
 
     #[test]

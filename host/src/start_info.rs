@@ -3,7 +3,7 @@ use crate::space::AddressSpace;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use paravane_abi::device::{DEVICES_MAX, Device};
+use paravane_abi::device::{DEVICES_MAX, Device, Ipv6Config};
 use paravane_abi::layout::{CONFIG, CONFIG_LEN_MAX, HYPERCALL_PAGE, RAM_BASE, TIME_PAGE};
 use paravane_abi::start_info::{COMMAND_LINE_LEN_MAX, MAGIC, SEED_LEN, StartInfo};
 use zerocopy::FromZeros;
@@ -30,6 +30,8 @@ pub enum StartInfoError {
 pub struct Told<'a> {
     /// The device table.
     pub devices: &'a [Device],
+    /// IPv6 of the devices, in the same order.
+    pub ipv6: &'a [Ipv6Config],
     /// The arguments.
     pub arguments: &'a [String],
     /// Bytes of configuration.
@@ -65,7 +67,7 @@ pub fn build(space: &AddressSpace, told: &Told<'_>) -> Result<Box<StartInfo>, St
     info.dma_offset = told.dma_offset;
     info.seed = told.seed;
     fill_arguments(&mut info, told.arguments)?;
-    fill_devices(&mut info, told.devices)?;
+    fill_devices(&mut info, told)?;
     Ok(info)
 }
 
@@ -84,9 +86,11 @@ fn fill_arguments(info: &mut StartInfo, arguments: &[String]) -> Result<(), Star
     Ok(())
 }
 
-fn fill_devices(info: &mut StartInfo, devices: &[Device]) -> Result<(), StartInfoError> {
-    let table = info.devices.get_mut(..devices.len()).ok_or(StartInfoError::Devices)?;
-    table.copy_from_slice(devices);
-    info.device_count = u32::try_from(devices.len()).unwrap_or(0);
+fn fill_devices(info: &mut StartInfo, told: &Told<'_>) -> Result<(), StartInfoError> {
+    let table = info.devices.get_mut(..told.devices.len()).ok_or(StartInfoError::Devices)?;
+    table.copy_from_slice(told.devices);
+    let ipv6 = info.ipv6.get_mut(..told.ipv6.len()).ok_or(StartInfoError::Devices)?;
+    ipv6.copy_from_slice(told.ipv6);
+    info.device_count = u32::try_from(told.devices.len()).unwrap_or(0);
     Ok(())
 }

@@ -141,7 +141,7 @@ fn meta(index: usize) -> FrameMeta {
         1 => FrameMeta { checksum: Checksum::Partial { start: 2, offset: 4 }, segmentation: None },
         _ => FrameMeta {
             checksum: Checksum::Partial { start: 2, offset: 4 },
-            segmentation: Some(Segmentation { segment_size: 1448, header_len: 10 }),
+            segmentation: Some(Segmentation { segment_size: 1448, header_len: 10, is_ipv6: false }),
         },
     }
 }

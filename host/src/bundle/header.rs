@@ -1,13 +1,14 @@
 //! The layout of a payload's header. `docs/bundle.md` says what the fields mean.
 use super::DISKS_MAX;
 use core::mem::offset_of;
+use paravane_abi::device::Ipv6Config;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// First eight bytes of a payload.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"PVBUNDLE");
 
 /// The version of the format that is read and written here.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Start of a payload.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -33,6 +34,7 @@ pub(super) struct Header {
     pub(super) watchdog_seconds: u32,
     pub(super) reserved: u32,
     pub(super) ipv4: Ipv4,
+    pub(super) ipv6: Ipv6Config,
     pub(super) disks: [[u8; 16]; DISKS_MAX],
 }
 
@@ -70,9 +72,10 @@ impl Ipv4 {
     }
 }
 
-const _: () = assert!(size_of::<Header>() == 240);
+const _: () = assert!(size_of::<Header>() == 296);
 const _: () = assert!(offset_of!(Header, checksum) == 12);
 const _: () = assert!(offset_of!(Header, image) == 32);
 const _: () = assert!(offset_of!(Header, disk_count) == 80);
 const _: () = assert!(offset_of!(Header, ipv4) == 96);
-const _: () = assert!(offset_of!(Header, disks) == 112);
+const _: () = assert!(offset_of!(Header, ipv6) == 112);
+const _: () = assert!(offset_of!(Header, disks) == 168);

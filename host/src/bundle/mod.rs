@@ -11,6 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use crc32fast::Hasher;
 use header::{Header, MAGIC, Part, VERSION};
+use paravane_abi::device::{Ipv6Config, Ipv6Mode};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 pub use header::Ipv4;
@@ -36,8 +37,10 @@ pub struct Bundle<'a> {
     pub is_own_disk: bool,
     /// Bytes of that file: a disk with less was cut short.
     pub file_len: u64,
-    /// The guest's addresses.
+    /// The guest's IPv4 addresses.
     pub ipv4: Ipv4,
+    /// The guest's IPv6 addresses, or where they come from.
+    pub ipv6: Ipv6Config,
     /// Seconds without a sign of life after which the guest counts as hung; 0 for never.
     pub watchdog_seconds: u32,
 }
@@ -75,7 +78,8 @@ impl<'a> Bundle<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BundleError> {
         let (header, payload) = checked(bytes)?;
         let is_own_disk = flag(header.is_own_disk).ok_or(MALFORMED_FLAG)?;
-        if header.reserved != 0 || header.ipv4.reserved != [0; 3] {
+        if header.reserved != 0 || header.ipv4.reserved != [0; 3] || header.ipv6.reserved != [0; 6]
+        {
             return Err(BundleError::Malformed("a reserved field is not zero"));
         }
         let disks = disks(&header).ok_or(MALFORMED_DISKS)?;
@@ -93,6 +97,7 @@ impl<'a> Bundle<'a> {
             is_own_disk,
             file_len: header.file_len,
             ipv4: checked_ipv4(header.ipv4)?,
+            ipv6: checked_ipv6(header.ipv6)?,
             watchdog_seconds: header.watchdog_seconds,
         })
     }
@@ -117,6 +122,7 @@ impl<'a> Bundle<'a> {
             watchdog_seconds: self.watchdog_seconds,
             reserved: 0,
             ipv4: self.ipv4,
+            ipv6: self.ipv6,
             disks: [Tag::default(); DISKS_MAX],
         };
         let disks = header.disks.get_mut(..self.disks.len()).ok_or(MALFORMED_DISKS)?;
@@ -199,6 +205,16 @@ fn checked_ipv4(ipv4: Ipv4) -> Result<Ipv4, BundleError> {
         return Err(BundleError::Malformed("the addresses of the guest"));
     }
     Ok(ipv4)
+}
+
+fn checked_ipv6(ipv6: Ipv6Config) -> Result<Ipv6Config, BundleError> {
+    let mode = ipv6.mode();
+    let plain = Ipv6Config { mode: mode as u8, ..Ipv6Config::default() };
+    let is_right = match mode {
+        Ipv6Mode::Off | Ipv6Mode::Automatic => ipv6 == plain,
+        Ipv6Mode::Static => ipv6.prefix_len <= 128 && ipv6.address != [0; 16],
+    };
+    is_right.then_some(ipv6).ok_or(BundleError::Malformed("the IPv6 addresses of the guest"))
 }
 
 impl Part {

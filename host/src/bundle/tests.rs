@@ -17,6 +17,7 @@ fn bundle() -> Bundle<'static> {
         is_own_disk: true,
         file_len: 1 << 40,
         ipv4: Ipv4::new([10, 0, 2, 15], 24, [10, 0, 2, 2], [0; 4]),
+        ipv6: Ipv6Config { address: [0xfd; 16], mode: 1, prefix_len: 64, ..Ipv6Config::default() },
         watchdog_seconds: 10,
     }
 }
@@ -62,11 +63,11 @@ fn every_truncation_is_told() {
     let bytes = bundle().encode().unwrap();
     for have in 8..bytes.len() {
         let error = Bundle::parse(&bytes[..have]).unwrap_err();
-        let need = if have < 240 { 240 } else { bytes.len() as u64 };
+        let need = if have < 296 { 296 } else { bytes.len() as u64 };
         assert_eq!(error, BundleError::Truncated { have: have as u64, need });
     }
-    let error = Bundle::parse(&bytes[..250]).unwrap_err();
-    assert_eq!(error.to_string(), format!("the bundle is truncated: 250 of {} bytes", bytes.len()));
+    let error = Bundle::parse(&bytes[..310]).unwrap_err();
+    assert_eq!(error.to_string(), format!("the bundle is truncated: 310 of {} bytes", bytes.len()));
 }
 
 #[test]
@@ -89,9 +90,9 @@ fn each_rule_refuses() {
     let outside = malformed("a part lies outside");
     let ipv4 = malformed("the addresses of the guest");
     check(|h| h.magic += 1, BundleError::Missing);
-    check(|h| h.version = 2, BundleError::Version(2));
-    check(|h| h.len = 239, BundleError::Damaged);
-    check(|h| h.len = u64::MAX, BundleError::Truncated { have: 268, need: u64::MAX });
+    check(|h| h.version = 1, BundleError::Version(1));
+    check(|h| h.len = 295, BundleError::Damaged);
+    check(|h| h.len = u64::MAX, BundleError::Truncated { have: 324, need: u64::MAX });
     check(|h| h.file_len = 100, malformed("it is longer than the file it lies in"));
     check(|h| h.image.offset = u64::MAX, outside);
     check(|h| h.image.len = u64::MAX, outside);
@@ -110,6 +111,12 @@ fn each_rule_refuses() {
     check(|h| h.ipv4.reserved[2] = 1, malformed("a reserved field is not zero"));
     check(|h| h.ipv4.prefix_len = 33, ipv4);
     check(|h| h.ipv4.address = [0; 4], ipv4);
+    let ipv6 = malformed("the IPv6 addresses of the guest");
+    check(|h| h.ipv6.reserved[5] = 1, malformed("a reserved field is not zero"));
+    check(|h| h.ipv6.prefix_len = 129, ipv6);
+    check(|h| h.ipv6.address = [0; 16], ipv6);
+    check(|h| h.ipv6.mode = 2, ipv6);
+    check(|h| h.ipv6.mode = 3, ipv6);
 }
 
 #[test]
@@ -141,8 +148,8 @@ proptest! {
             bytes[at] = value;
         }
         if !keep_checksum {
-            let header = Header::read_from_bytes(&bytes[..240]).unwrap();
-            let checksum = checksum(header, &bytes[240..]);
+            let header = Header::read_from_bytes(&bytes[..296]).unwrap();
+            let checksum = checksum(header, &bytes[296..]);
             bytes[12..16].copy_from_slice(&checksum.to_le_bytes());
         }
         bytes.truncate(len);

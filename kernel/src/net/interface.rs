@@ -11,11 +11,11 @@ use crate::{entropy, start, to_usize};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::net::Ipv4Addr;
-use paravane_abi::device::{Device, NetConfig};
+use core::net::{Ipv4Addr, Ipv6Addr};
+use paravane_abi::device::{Device, Ipv6Config, Ipv6Mode, NetConfig};
 use paravane_netstack::{
-    Addressing, Addressing6, BufferLimits, Config, Instant as StackInstant, Lease, Offloads,
-    RxMeta, Stack,
+    Addressing, Addressing6, BufferLimits, Config, Instant as StackInstant, Lease, Lease6,
+    Offloads, RxMeta, Stack,
 };
 use paravane_pv_drivers::net::{Checksum, Net};
 use paravane_pv_drivers::{AttachError, Dma, Transport};
@@ -47,13 +47,17 @@ impl Interface {
         let mut seed = [0; 8];
         entropy::fill(&mut seed);
         let seed = u64::from_le_bytes(seed);
-        Ok(Self::new(driver, start::info().ram_size, seed, stack_time(now())))
+        let config = Config {
+            addressing6: addressing6(&start::info().ipv6(index)),
+            ..config(&driver, start::info().ram_size, seed)
+        };
+        Ok(Self::new(driver, config, stack_time(now())))
     }
 }
 
 impl<D: Dma, T: Transport> Interface<D, T> {
-    fn new(driver: Net<D, T>, ram_size: u64, seed: u64, now: StackInstant) -> Self {
-        let stack = Stack::new(config(&driver, ram_size, seed), now);
+    fn new(driver: Net<D, T>, config: Config, now: StackInstant) -> Self {
+        let stack = Stack::new(config, now);
         Self { driver, stack, reserve: [None, None], scratch: Vec::new(), has_failed: false }
     }
 
@@ -89,6 +93,9 @@ impl<D: Dma, T: Transport> Interface<D, T> {
         let mut port = TxPort::new(&mut self.driver, &mut self.reserve);
         self.stack.poll(now, &mut port);
         self.driver.flush();
+        if let Some(address) = self.stack.take_conflict() {
+            log::error!("another machine has the address {address}: it is not used any more");
+        }
         self.driver.enable_events()
     }
 }
@@ -131,7 +138,7 @@ fn config<D: Dma, T: Transport>(driver: &Net<D, T>, ram_size: u64, seed: u64) ->
         offloads: Offloads {
             tx_checksum: driver.completes_checksums(),
             tx_segmentation: driver.segments_tcp(),
-            tx_segmentation6: false,
+            tx_segmentation6: driver.segments_tcp6(),
         },
         addressing: addressing(driver.config()),
         addressing6: Addressing6::Off,
@@ -159,6 +166,21 @@ fn addressing(config: &NetConfig) -> Addressing {
             dns: known(config.ipv4_dns),
         }),
         None => Addressing::Dhcp,
+    }
+}
+
+/// Where IPv6 addresses come from, as the operator has it.
+fn addressing6(config: &Ipv6Config) -> Addressing6 {
+    let known = |octets| Some(Ipv6Addr::from_octets(octets)).filter(|a| !a.is_unspecified());
+    match config.mode() {
+        Ipv6Mode::Off => Addressing6::Off,
+        Ipv6Mode::Automatic => Addressing6::Automatic,
+        Ipv6Mode::Static => Addressing6::Static(Lease6 {
+            address: Ipv6Addr::from_octets(config.address),
+            prefix_len: config.prefix_len,
+            gateway: known(config.gateway),
+            dns: known(config.dns),
+        }),
     }
 }
 

@@ -62,7 +62,10 @@ fn frame_meta(meta: TxMeta) -> FrameMeta {
     } else {
         Checksum::Complete
     };
-    let segmentation = (meta.gso_size > 0)
-        .then_some(Segmentation { segment_size: meta.gso_size, header_len: meta.hdr_len });
+    let segmentation = (meta.gso_size > 0).then_some(Segmentation {
+        segment_size: meta.gso_size,
+        header_len: meta.hdr_len,
+        is_ipv6: meta.gso_is_ipv6,
+    });
     FrameMeta { checksum, segmentation }
 }

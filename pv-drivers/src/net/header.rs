@@ -8,6 +8,7 @@ const FLAG_NEEDS_CSUM: u8 = 1;
 const FLAG_DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
 const GSO_ECN: u8 = 0x80;
 
 /// What is known of the checksum of a frame's transport protocol.
@@ -29,13 +30,15 @@ pub enum Checksum {
     },
 }
 
-/// That a frame is a TCPv4 segment larger than the wire takes.
+/// That a frame is a TCP segment larger than the wire takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segmentation {
     /// Payload bytes of each segment that it is made of, or to be cut into.
     pub segment_size: u16,
     /// Bytes of the Ethernet, IP and TCP headers. A hint on received frames.
     pub header_len: u16,
+    /// The segment is one of TCPv6.
+    pub is_ipv6: bool,
 }
 
 /// What goes with a frame.
@@ -71,9 +74,11 @@ impl Header {
         };
         let segmentation = match bytes[1] & !GSO_ECN {
             GSO_NONE => None,
-            GSO_TCPV4 => {
-                Some(Segmentation { segment_size: u16_at(bytes, 4), header_len: u16_at(bytes, 2) })
-            }
+            kind @ (GSO_TCPV4 | GSO_TCPV6) => Some(Segmentation {
+                segment_size: u16_at(bytes, 4),
+                header_len: u16_at(bytes, 2),
+                is_ipv6: kind == GSO_TCPV6,
+            }),
             other => return Err(NetFault::Segmentation(other)),
         };
         let meta = FrameMeta { checksum, segmentation };
@@ -90,8 +95,8 @@ impl FrameMeta {
             bytes[6..8].copy_from_slice(&start.to_le_bytes());
             bytes[8..10].copy_from_slice(&offset.to_le_bytes());
         }
-        if let Some(Segmentation { segment_size, header_len }) = self.segmentation {
-            bytes[1] = GSO_TCPV4;
+        if let Some(Segmentation { segment_size, header_len, is_ipv6 }) = self.segmentation {
+            bytes[1] = if is_ipv6 { GSO_TCPV6 } else { GSO_TCPV4 };
             bytes[2..4].copy_from_slice(&header_len.to_le_bytes());
             bytes[4..6].copy_from_slice(&segment_size.to_le_bytes());
         }
@@ -112,16 +117,21 @@ mod tests {
         check(FrameMeta::default());
         let checksum = Checksum::Partial { start: 34, offset: 16 };
         check(FrameMeta { checksum, segmentation: None });
-        let segmentation = Some(Segmentation { segment_size: 1448, header_len: 66 });
-        check(FrameMeta { checksum, segmentation });
+        for is_ipv6 in [false, true] {
+            let segmentation = Segmentation { segment_size: 1448, header_len: 66, is_ipv6 };
+            check(FrameMeta { checksum, segmentation: Some(segmentation) });
+        }
     }
 
     #[test]
     fn the_bytes_are_those_of_the_specification() {
         let checksum = Checksum::Partial { start: 0x0122, offset: 0x0310 };
-        let segmentation = Some(Segmentation { segment_size: 0x05a8, header_len: 0x0442 });
-        let bytes = FrameMeta { checksum, segmentation }.to_header();
-        assert_eq!(bytes, [1, 1, 0x42, 4, 0xa8, 5, 0x22, 1, 0x10, 3, 0, 0]);
+        for (is_ipv6, kind) in [(false, 1), (true, 4)] {
+            let segmentation =
+                Some(Segmentation { segment_size: 0x05a8, header_len: 0x0442, is_ipv6 });
+            let bytes = FrameMeta { checksum, segmentation }.to_header();
+            assert_eq!(bytes, [1, kind, 0x42, 4, 0xa8, 5, 0x22, 1, 0x10, 3, 0, 0]);
+        }
     }
 
     #[test]
@@ -130,7 +140,7 @@ mod tests {
         assert_eq!(header.meta.checksum, Checksum::Valid);
         assert_eq!(
             header.meta.segmentation,
-            Some(Segmentation { segment_size: 100, header_len: 54 })
+            Some(Segmentation { segment_size: 100, header_len: 54, is_ipv6: false })
         );
         assert_eq!(header.buffer_count, 3);
     }
@@ -139,7 +149,7 @@ mod tests {
     fn short_or_unknown_headers_are_refused() {
         assert_eq!(Header::parse(&[0; 11]), Err(NetFault::Short));
         let mut bytes = [0; HEADER_LEN];
-        bytes[1] = 4;
-        assert_eq!(Header::parse(&bytes), Err(NetFault::Segmentation(4)));
+        bytes[1] = 5;
+        assert_eq!(Header::parse(&bytes), Err(NetFault::Segmentation(5)));
     }
 }

@@ -47,7 +47,7 @@ pub enum NetFault {
     Ring(RingFault),
     /// A received frame is too short for its header.
     Short,
-    /// A received frame is longer than any Ethernet frame with an IPv4 packet.
+    /// A received frame is longer than any Ethernet frame with an IP packet.
     Long,
     /// A received frame has a kind of segmentation that was not negotiated.
     Segmentation(u8),
@@ -121,10 +121,16 @@ impl<D: Dma, T: Transport> Net<D, T> {
         self.features & feature::NET_CSUM != 0
     }
 
-    /// Whether frames may be sent with [`FrameMeta::segmentation`].
+    /// Whether frames of IPv4 may be sent with [`FrameMeta::segmentation`].
     #[must_use]
     pub fn segments_tcp(&self) -> bool {
         self.features & feature::NET_HOST_TSO4 != 0
+    }
+
+    /// Whether frames of IPv6 may be sent with [`FrameMeta::segmentation`].
+    #[must_use]
+    pub fn segments_tcp6(&self) -> bool {
+        self.features & feature::NET_HOST_TSO6 != 0
     }
 
     /// The next received frame.
@@ -196,11 +202,15 @@ impl<D: Dma, T: Transport> Net<D, T> {
         Err(TransmitError::Full)
     }
 
+    fn segments(&self, segmentation: Segmentation) -> bool {
+        if segmentation.is_ipv6 { self.segments_tcp6() } else { self.segments_tcp() }
+    }
+
     /// Whether the device can do what the frame asks for.
     fn check(&self, meta: FrameMeta) -> Result<(), TransmitError> {
         let partial = matches!(meta.checksum, Checksum::Partial { .. });
         if partial && !self.completes_checksums()
-            || meta.segmentation.is_some() && !self.segments_tcp()
+            || meta.segmentation.is_some_and(|s| !self.segments(s))
         {
             return Err(TransmitError::NotNegotiated);
         }
@@ -255,10 +265,10 @@ fn wanted(offered: u64) -> u64 {
     let mut wanted = feature::RING_EVENT_IDX | feature::NET_MRG_RXBUF;
     wanted |= feature::NET_CSUM | feature::NET_GUEST_CSUM;
     if has(feature::NET_CSUM) {
-        wanted |= feature::NET_HOST_TSO4;
+        wanted |= feature::NET_HOST_TSO4 | feature::NET_HOST_TSO6;
     }
     if has(feature::NET_GUEST_CSUM | feature::NET_MRG_RXBUF) {
-        wanted |= feature::NET_GUEST_TSO4;
+        wanted |= feature::NET_GUEST_TSO4 | feature::NET_GUEST_TSO6;
     }
     wanted
 }

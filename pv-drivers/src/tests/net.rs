@@ -5,8 +5,8 @@ use crate::model::{Arena, Host, Wire};
 use crate::net::{Checksum, FrameMeta, Net, NetFault, Segmentation, TransmitError};
 use bytes::Bytes;
 use paravane_abi::device::feature::{
-    NET_CSUM, NET_GUEST_CSUM, NET_GUEST_TSO4, NET_HOST_TSO4, NET_MRG_RXBUF, RING_EVENT_IDX,
-    VERSION_1,
+    NET_CSUM, NET_GUEST_CSUM, NET_GUEST_TSO4, NET_GUEST_TSO6, NET_HOST_TSO4, NET_HOST_TSO6,
+    NET_MRG_RXBUF, RING_EVENT_IDX, VERSION_1,
 };
 use paravane_abi::device::{Device, DeviceKind, NetConfig};
 use std::vec::Vec;
@@ -96,7 +96,7 @@ fn large_frames_take_several_buffers() {
         assert_eq!((frame.len(), frame.is_empty()), (len, false));
         assert_eq!(frame.contiguous(&mut Vec::new()), pattern(len));
         assert_eq!(frame.meta().checksum, Checksum::Partial { start: 34, offset: 16 });
-        let segmentation = Segmentation { segment_size: 1460, header_len: 54 };
+        let segmentation = Segmentation { segment_size: 1460, header_len: 54, is_ipv6: false };
         assert_eq!(frame.meta().segmentation, Some(segmentation));
         net.recycle(frame);
         net.flush();
@@ -124,7 +124,7 @@ fn frames_go_out_with_their_offloads() {
     let _ = host.take_notifications();
     let meta = FrameMeta {
         checksum: Checksum::Partial { start: 34, offset: 16 },
-        segmentation: Some(Segmentation { segment_size: 1448, header_len: 66 }),
+        segmentation: Some(Segmentation { segment_size: 1448, header_len: 66, is_ipv6: false }),
     };
     send(&mut net, 65_549, meta).unwrap();
     send(&mut net, 60, FrameMeta::default()).unwrap();
@@ -227,6 +227,10 @@ fn only_what_fits_together_is_negotiated() {
     check(NET_CSUM | NET_HOST_TSO4, NET_CSUM | NET_HOST_TSO4);
     check(NET_GUEST_CSUM | NET_GUEST_TSO4, NET_GUEST_CSUM);
     check(NET_MRG_RXBUF | NET_GUEST_TSO4, NET_MRG_RXBUF);
+    let all = OFFLOADS | NET_HOST_TSO6 | NET_GUEST_TSO6;
+    check(all, all);
+    check(NET_HOST_TSO6, 0);
+    check(NET_GUEST_CSUM | NET_GUEST_TSO6, NET_GUEST_CSUM);
 }
 
 #[test]
@@ -237,7 +241,7 @@ fn offloads_that_were_not_negotiated_are_refused() {
     let checksum = Checksum::Partial { start: 34, offset: 16 };
     let refused = send(&mut net, 60, FrameMeta { checksum, segmentation: None });
     assert_eq!(refused, Err(TransmitError::NotNegotiated));
-    let segmentation = Some(Segmentation { segment_size: 1448, header_len: 54 });
+    let segmentation = Some(Segmentation { segment_size: 1448, header_len: 54, is_ipv6: false });
     let refused = send(&mut net, 60, FrameMeta { segmentation, ..FrameMeta::default() });
     assert_eq!(refused, Err(TransmitError::NotNegotiated));
     send(&mut net, 60, FrameMeta::default()).unwrap();

@@ -10,7 +10,7 @@ use crate::virtio::{self, Device, DiscoverError, Interrupt, Registers, Window};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use paravane_abi::device::{Device as Entry, DeviceKind, SECTOR_SIZE};
+use paravane_abi::device::{Device as Entry, DeviceKind, Ipv6Config, SECTOR_SIZE};
 use paravane_host::bundle::Bundle;
 use paravane_host::devices::{self, NET_TAG};
 use paravane_host::image::Image;
@@ -55,6 +55,15 @@ pub(super) fn describe(devices: &[Device], bundle: &Bundle<'_>) -> Result<Vec<En
         Ok(entry)
     };
     devices.iter().map(describe).collect()
+}
+
+/// IPv6 of the devices in `table`, as the bundle has it for every network.
+pub(super) fn ipv6(table: &[Entry], bundle: &Bundle<'_>) -> Vec<Ipv6Config> {
+    let is_net = |entry: &Entry| entry.kind == DeviceKind::Net as u32;
+    table
+        .iter()
+        .map(|entry| if is_net(entry) { bundle.ipv6 } else { Ipv6Config::default() })
+        .collect()
 }
 
 /// A locally administered Ethernet address (IEEE 802, 8.2.2).

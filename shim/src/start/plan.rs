@@ -143,6 +143,7 @@ impl Plan {
         cpu::fill_random(&mut seed)?;
         let told = Told {
             devices,
+            ipv6: &super::devices::ipv6(devices, bundle),
             arguments: &bundle.arguments,
             config_len: bundle.config.len(),
             dma_offset: self.ram.start,

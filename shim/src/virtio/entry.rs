@@ -16,7 +16,9 @@ const BLK_SEG_MAX: u64 = 1 << 2;
 const NET_FEATURES: u64 = feature::NET_CSUM
     | feature::NET_GUEST_CSUM
     | feature::NET_GUEST_TSO4
+    | feature::NET_GUEST_TSO6
     | feature::NET_HOST_TSO4
+    | feature::NET_HOST_TSO6
     | feature::NET_MRG_RXBUF;
 const BLK_FEATURES: u64 = feature::BLK_RO | feature::BLK_FLUSH | feature::BLK_DISCARD;
 const COMMON_FEATURES: u64 = feature::RING_EVENT_IDX | feature::VERSION_1;

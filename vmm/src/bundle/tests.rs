@@ -6,6 +6,7 @@ use object::endian::{U16, U32, U64};
 use object::pod::{self, Pod};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Object, ObjectSection};
+use paravane_abi::device::Ipv6Config;
 use paravane_host::bundle::Ipv4;
 use std::fs::{self, File};
 use std::io::Read;
@@ -116,6 +117,7 @@ fn bundle(image: &[u8]) -> Bundle<'_> {
         is_own_disk: true,
         file_len: 0,
         ipv4: Ipv4::default(),
+        ipv6: Ipv6Config::default(),
         watchdog_seconds: 10,
     }
 }

@@ -1,9 +1,9 @@
 //! Flags.
-use super::{Status, disks, net, qemu, size};
+use super::{Status, disks, net, net6, qemu, size};
 use crate::net::user::Publish;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// Exit statuses, shown by `--help`.
@@ -117,6 +117,13 @@ pub(super) struct Network {
     /// Gateway of the guest; on a TAP interface that is created, the address of the host's side
     #[arg(long, value_name = "IP")]
     pub(super) gateway: Option<Ipv4Addr>,
+    /// IPv6 address of the guest with the length of its network's prefix, on a TAP interface, or none
+    /// [default: what routers advertise]
+    #[arg(long, value_name = "CIDR")]
+    pub(super) ip6: Option<net6::Choice>,
+    /// IPv6 gateway of the guest; on a TAP interface that is created, the address of the host's side
+    #[arg(long, value_name = "IP", requires = "ip6")]
+    pub(super) gateway6: Option<Ipv6Addr>,
 }
 
 /// The guest's block devices.
@@ -163,6 +170,13 @@ pub(super) struct Bundle {
     /// Gateway of the guest
     #[arg(long, value_name = "IP", requires = "ip")]
     pub(super) gateway: Option<Ipv4Addr>,
+    /// IPv6 address of the guest with the length of its network's prefix, or none [default: what
+    /// routers advertise]
+    #[arg(long, value_name = "CIDR")]
+    pub(super) ip6: Option<net6::Choice>,
+    /// IPv6 gateway of the guest
+    #[arg(long, value_name = "IP", requires = "ip6")]
+    pub(super) gateway6: Option<Ipv6Addr>,
     /// Seconds without a sign of life after which the guest counts as hung; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(super) watchdog: u32,

@@ -1,6 +1,6 @@
 //! `paravane bundle`.
 use super::args::Bundle as Args;
-use super::{Failure, Status, disks, fail, images, net, qemu, run, with};
+use super::{Failure, Status, disks, fail, images, net, net6, qemu, run, with};
 use crate::bundle::{self, Shim, WriteError};
 use crate::devices::padded_tag;
 use crate::site;
@@ -37,6 +37,7 @@ fn write(args: &Args) -> Result<String, Failure> {
         is_own_disk: args.site.is_some(),
         file_len: 0,
         ipv4: net::bundled(args.ip, args.gateway)?,
+        ipv6: net6::config(args.ip6, args.gateway6)?,
         watchdog_seconds: args.watchdog,
     };
     let len = bundle::write(
@@ -54,7 +55,8 @@ fn write(args: &Args) -> Result<String, Failure> {
 /// Checks that the guest can be told all this.
 fn check_told(image: &Image, arguments: &[String], config_len: usize) -> Result<(), Failure> {
     let space = AddressSpace::new(image, RAM_SIZE_MAX).map_err(with(Status::IMAGE))?;
-    let told = Told { devices: &[], arguments, config_len, dma_offset: 0, seed: [0; SEED_LEN] };
+    let seed = [0; SEED_LEN];
+    let told = Told { devices: &[], ipv6: &[], arguments, config_len, dma_offset: 0, seed };
     start_info::build(&space, &told).map_err(with(Status::USAGE))?;
     Ok(())
 }

@@ -6,6 +6,7 @@ mod check;
 mod disks;
 mod images;
 mod net;
+mod net6;
 mod qemu;
 mod run;
 mod size;

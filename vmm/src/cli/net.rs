@@ -1,10 +1,10 @@
 //! `--net`, `--publish`, `--ip`, `--gateway`: the guest's network device.
 use super::args::Network;
-use super::{Failure, Status, with};
+use super::{Failure, Status, net6, with};
 use crate::devices::{Device, FrameLink, NetDevice};
 use crate::net::tap::{self, HostSide};
 use crate::net::user::{Addresses, Protocol, Publish, UserNetwork};
-use paravane_abi::device::{DeviceKind, NetConfig};
+use paravane_abi::device::{DeviceKind, Ipv6Config, NetConfig};
 use paravane_host::bundle::Ipv4;
 use paravane_host::devices::NET_TAG;
 use paravane_host::image::Image;
@@ -97,6 +97,10 @@ pub(super) fn build(flags: &Network, image: &Image, has_site: bool) -> Result<Ne
     if choice != Choice::User && !flags.publish.is_empty() {
         return Err((Status::USAGE, "--publish goes with --net user only".to_owned()));
     }
+    let is_tap = matches!(choice, Choice::Tap(_));
+    if !is_tap && matches!(flags.ip6, Some(net6::Choice::Address(_))) {
+        return Err((Status::USAGE, "--ip6 goes with --net tap only".to_owned()));
+    }
     match choice {
         Choice::None => Ok(Net::default()),
         Choice::User => user(flags, has_site),
@@ -113,7 +117,7 @@ fn user(flags: &Network, has_site: bool) -> Result<Net, Failure> {
     let notices = publish.iter().filter(is_tcp).map(|p| format!("serving http://{}/", p.host));
     let config = config(Some(ip), gateway, gateway);
     Ok(Net {
-        device: Some(device(frames.into(), config)),
+        device: Some(device(frames.into(), config, Ipv6Config::default())),
         user: Some(network),
         notices: notices.collect(),
     })
@@ -160,18 +164,28 @@ pub(super) fn bundled(ip: Option<Cidr>, gateway: Option<Ipv4Addr>) -> Result<Ipv
 
 fn tap(flags: &Network, name: Option<&str>) -> Result<Net, Failure> {
     let (side, address) = addresses(flags)?;
-    let host_side = HostSide { address, prefix_len: side.prefix_len };
+    let side6 = net6::host_side(flags.ip6, flags.gateway6)?;
+    let ipv6 = net6::config(flags.ip6, flags.gateway6)?;
+    let host_side = HostSide {
+        address,
+        prefix_len: side.prefix_len,
+        ipv6: side6.map(|side| (side.address, side.prefix_len)),
+    };
     let tap = tap::open(name, host_side).map_err(with(Status::HOST))?;
     // On an interface of the operator's, addresses come from there: by DHCP, unless given.
     let ip = if tap.is_new { Some(side) } else { flags.ip };
     let gateway = if tap.is_new { address } else { flags.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED) };
     let notices = vec![format!("the guest is on interface {}", tap.name)];
     let config = config(ip, gateway, Ipv4Addr::UNSPECIFIED);
-    Ok(Net { device: Some(device(tap.frames, config)), user: None, notices })
+    let ipv6 = match side6.filter(|_| tap.is_new) {
+        Some(side) => Ipv6Config { gateway: side.address.octets(), ..ipv6 },
+        None => ipv6,
+    };
+    Ok(Net { device: Some(device(tap.frames, config, ipv6)), user: None, notices })
 }
 
-fn device(frames: FrameLink, config: NetConfig) -> Box<dyn Device> {
-    Box::new(NetDevice::new(NET_TAG, frames, config))
+fn device(frames: FrameLink, config: NetConfig, ipv6: Ipv6Config) -> Box<dyn Device> {
+    Box::new(NetDevice::new(NET_TAG, frames, config).with_ipv6(ipv6))
 }
 
 fn config(ip: Option<Cidr>, gateway: Ipv4Addr, dns: Ipv4Addr) -> NetConfig {

@@ -100,6 +100,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paravane_abi::device::Ipv6Config;
     use paravane_abi::manifest::ManifestDevice;
 
     fn required(kind: DeviceKind) -> ManifestDevice {
@@ -115,6 +116,7 @@ mod tests {
             is_own_disk,
             file_len: 0,
             ipv4: Ipv4::default(),
+            ipv6: Ipv6Config::default(),
             watchdog_seconds: 10,
         }
     }

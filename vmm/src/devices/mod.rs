@@ -4,7 +4,7 @@
 //! the guest queued, `WAIT` polls it. While the guest idles in `WAIT`, the thread sleeps in poll(2)
 //! on the descriptors that the devices name. Nothing here may block.
 use crate::memory::GuestRam;
-use paravane_abi::device::{Attach, Device as TableEntry};
+use paravane_abi::device::{Attach, Device as TableEntry, Ipv6Config};
 use std::io;
 use std::os::fd::RawFd;
 
@@ -34,6 +34,11 @@ pub struct GuestFault {
 pub trait Device: std::fmt::Debug {
     /// The device's entry of the start info's device table.
     fn entry(&self) -> TableEntry;
+
+    /// The device's IPv6 configuration in the start info; all zero if it is no network.
+    fn ipv6(&self) -> Ipv6Config {
+        Ipv6Config::default()
+    }
 
     /// Starts what the device needs beside the thread of the guest. Called once, in the domain's
     /// process, before it is confined and before the guest runs.

@@ -82,7 +82,9 @@ impl Plan {
         let mut seed = [0; SEED_LEN];
         fill_random(&mut seed);
         let config_len = config.len();
-        let told = Told { devices: &table, arguments, config_len, dma_offset: 0, seed };
+        let ipv6: Vec<_> = devices.iter().map(|device| device.ipv6()).collect();
+        let told =
+            Told { devices: &table, ipv6: &ipv6, arguments, config_len, dma_offset: 0, seed };
         let start_info = start_info::build(&space, &told)?;
         let polling = Polling::new(Duration::ZERO);
         Ok(Self { file, image, space, start_info, config, devices, polling })

@@ -2,11 +2,13 @@
 //!
 //! With `CAP_NET_ADMIN` an interface is made for the domain, and disappears with it; its host side is
 //! given an address. Without, an interface that the operator made for this user is taken as it is.
+mod ipv6;
+
 use crate::devices::FrameLink;
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -14,8 +16,8 @@ const DEVICE: &str = "/dev/net/tun";
 /// The kernel puts a number in.
 const NAME_TEMPLATE: &str = "paravane%d";
 const HEADER_LEN: libc::c_int = 12;
-/// `TUN_F_CSUM | TUN_F_TSO4` of linux/if_tun.h.
-const OFFLOADS: libc::c_uint = 0x01 | 0x02;
+/// `TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6` of linux/if_tun.h.
+const OFFLOADS: libc::c_uint = 0x01 | 0x02 | 0x04;
 
 /// Why a TAP interface cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +52,7 @@ pub enum TapError {
         /// The interface.
         name: String,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Why.
         source: io::Error,
     },
@@ -73,6 +75,8 @@ pub struct HostSide {
     pub address: Ipv4Addr,
     /// Length of the network prefix, bits, 0 to 32.
     pub prefix_len: u8,
+    /// The same for IPv6, if it is to have an address: the guest's gateway and its prefix, 0 to 128.
+    pub ipv6: Option<(Ipv6Addr, u8)>,
 }
 
 /// A TAP interface in use.
@@ -212,24 +216,32 @@ fn exists(name: &str) -> Result<bool, TapError> {
 
 /// Gives the host's side its address and sets the interface up.
 fn set_up(name: &str, host_side: HostSide) -> Result<(), TapError> {
-    let HostSide { address, prefix_len } = host_side;
+    let HostSide { address, prefix_len, ipv6 } = host_side;
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix_len.min(32))).unwrap_or(0);
     let calls = [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, Ipv4Addr::from_bits(mask))];
     let other = |action| move |source| TapError::Other { action, name: name.to_owned(), source };
     let socket = control_socket().map_err(other("set up"))?;
+    let refused = |address: IpAddr| {
+        move |source| TapError::Address { name: name.to_owned(), address, source }
+    };
     let request = || Request::named(name).ok_or_else(|| TapError::Name(name.to_owned()));
     for (call, value) in calls {
         request()?
             .with_address(value)
             .call(socket.as_raw_fd(), call)
-            .map_err(|source| TapError::Address { name: name.to_owned(), address, source })?;
+            .map_err(refused(address.into()))?;
     }
+    ipv6::trust_addresses(name);
     let mut request = request()?;
     request.call(socket.as_raw_fd(), libc::SIOCGIFFLAGS).map_err(other("look at"))?;
     // SAFETY: SIOCGIFFLAGS filled in the flags; every field of the union is plain data.
     let flags = unsafe { request.0.ifr_ifru.ifru_flags };
     request.0.ifr_ifru.ifru_flags = flags | UP;
-    request.call(socket.as_raw_fd(), libc::SIOCSIFFLAGS).map_err(other("set up"))
+    request.call(socket.as_raw_fd(), libc::SIOCSIFFLAGS).map_err(other("set up"))?;
+    if let Some((address, prefix_len)) = ipv6 {
+        ipv6::add_address(name, address, prefix_len).map_err(refused(address.into()))?;
+    }
+    Ok(())
 }
 
 /// `IFF_UP`.
@@ -254,7 +266,11 @@ fn control_socket() -> io::Result<UdpSocket> {
 mod tests {
     use super::*;
 
-    const HOST_SIDE: HostSide = HostSide { address: Ipv4Addr::new(10, 213, 7, 1), prefix_len: 30 };
+    const HOST_SIDE: HostSide = HostSide {
+        address: Ipv4Addr::new(10, 213, 7, 1),
+        prefix_len: 30,
+        ipv6: Some((Ipv6Addr::new(0xfd13, 0x213, 7, 0, 0, 0, 0, 1), 64)),
+    };
 
     #[test]
     fn names_are_checked_before_anything_is_done() {
@@ -277,6 +293,10 @@ mod tests {
     /// With the privilege: the interface is there, has its address, and disappears with the descriptor.
     #[test]
     fn an_interface_is_made_and_removed() {
+        if !std::fs::exists("/proc/sys/net/ipv6").unwrap_or(false) {
+            eprintln!("skipped: this machine has no IPv6");
+            return;
+        }
         let tap = match open(None, HOST_SIDE) {
             Ok(tap) => tap,
             Err(TapError::Open(_) | TapError::Privilege) => {
@@ -287,6 +307,8 @@ mod tests {
         };
         assert!(tap.is_new && tap.name.starts_with("paravane"));
         UdpSocket::bind((HOST_SIDE.address, 0)).unwrap();
+        let (address6, _) = HOST_SIDE.ipv6.unwrap();
+        UdpSocket::bind((address6, 0)).unwrap();
         assert!(matches!(open(Some(&tap.name), HOST_SIDE), Err(TapError::Busy(_))));
         drop(tap);
         assert!(UdpSocket::bind((HOST_SIDE.address, 0)).is_err());

@@ -2,7 +2,7 @@
 use super::*;
 use crate::fake_host::{End, FakeHost};
 use alloc::collections::VecDeque;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::task::{Context, Poll, Waker};
 use paravane_abi::device::{DeviceKind, feature};
 use paravane_netstack::{ConnectionId, FramePort, TxMeta};
@@ -10,6 +10,8 @@ use paravane_pv_drivers::model::{Arena, Host, Wire};
 
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x15);
+const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const RAM_SIZE: u64 = 64 << 20;
 
 const OFFLOADS: u64 = feature::NET_CSUM
@@ -51,7 +53,11 @@ impl FramePort for Outbox {
     fn commit(&mut self, len: usize, meta: TxMeta) {
         let mut header = [0; 10];
         header[0] = u8::from(meta.needs_csum);
-        header[1] = u8::from(meta.gso_size > 0);
+        header[1] = match meta.gso_size {
+            0 => 0,
+            _ if meta.gso_is_ipv6 => 4,
+            _ => 1,
+        };
         header[2..4].copy_from_slice(&meta.hdr_len.to_le_bytes());
         header[4..6].copy_from_slice(&meta.gso_size.to_le_bytes());
         header[6..8].copy_from_slice(&meta.csum_start.to_le_bytes());
@@ -80,12 +86,17 @@ impl Network {
         let host = Host::new(&arena, device);
         let driver = Net::new(arena.clone(), host.clone(), 0, &device).unwrap();
         let wire = Wire::new(&arena, host.queue(0), host.queue(1));
-        let guest = Interface::new(driver, RAM_SIZE, 1, now);
+        let config6 = |config: Config, address: Ipv6Addr| {
+            let lease = Lease6 { address, prefix_len: 64, gateway: None, dns: None };
+            Config { addressing6: Addressing6::Static(lease), ..config }
+        };
+        let guest_config = config6(config(&driver, RAM_SIZE, 1), GUEST6);
+        let guest = Interface::new(driver, guest_config, now);
         let lease = Lease { address: PEER, prefix_len: 24, gateway: None, dns: None };
         let peer = Config {
             mac: [2, 0, 0, 0, 0, 2],
             addressing: Addressing::Static(lease),
-            ..config(&guest.driver, RAM_SIZE, 2)
+            ..config6(config(&guest.driver, RAM_SIZE, 2), PEER6)
         };
         let (peer, outbox) = (Stack::new(peer, now), Outbox::default());
         let (is_stalled, longest_sent) = (false, 0);
@@ -114,9 +125,13 @@ impl Network {
 
     /// A connection from the peer: the guest's end and the peer's.
     fn connect(&mut self) -> (ConnectionId, ConnectionId) {
+        self.connect_to(GUEST.into())
+    }
+
+    fn connect_to(&mut self, guest: IpAddr) -> (ConnectionId, ConnectionId) {
         let cx = &mut Context::from_waker(Waker::noop());
         let listener = self.guest.stack.listen(80, 4).unwrap();
-        let far = self.peer.connect(SocketAddr::new(GUEST.into(), 80), None).unwrap();
+        let far = self.peer.connect(SocketAddr::new(guest, 80), None).unwrap();
         for _ in 0..100 {
             self.turn();
             if let Poll::Ready(Some(near)) = self.guest.stack.poll_accept(listener, cx) {
@@ -149,7 +164,12 @@ fn receive(stack: &mut Stack, id: ConnectionId, bytes: &mut Vec<u8>) {
 }
 
 fn exchange(network: &mut Network, len: usize) {
-    let (near, far) = network.connect();
+    let ends = network.connect();
+    exchange_between(network, ends, len);
+}
+
+fn exchange_between(network: &mut Network, ends: (ConnectionId, ConnectionId), len: usize) {
+    let (near, far) = ends;
     let data: Vec<u8> = (0..=250).cycle().take(len).collect();
     let (mut down, mut up) = (Vec::new(), Vec::new());
     let (mut down_sent, mut up_sent) = (0, 0);
@@ -174,6 +194,15 @@ fn data_passes_the_rings_with_all_offloads() {
 #[test]
 fn data_passes_the_rings_without_offloads() {
     exchange(&mut Network::new(0), 1_000_000);
+}
+
+#[test]
+fn data_of_ipv6_passes_the_rings() {
+    for features in [0, OFFLOADS, OFFLOADS | feature::NET_HOST_TSO6 | feature::NET_GUEST_TSO6] {
+        let mut network = Network::new(features);
+        let ends = network.connect_to(GUEST6.into());
+        exchange_between(&mut network, ends, 1_000_000);
+    }
 }
 
 #[test]
@@ -260,4 +289,19 @@ fn without_an_address_of_the_operators_there_is_dhcp() {
     assert!(matches!(addressing(&known), Addressing::Static(lease) if lease.address == GUEST));
     let unknown = NetConfig { ipv4_address: [0; 4], ..known };
     assert_eq!(addressing(&unknown), Addressing::Dhcp);
+}
+
+#[test]
+fn the_source_of_ipv6_addresses_is_the_operators_choice() {
+    let config = |mode: Ipv6Mode| Ipv6Config {
+        address: GUEST6.octets(),
+        gateway: PEER6.octets(),
+        prefix_len: 64,
+        mode: mode as u8,
+        ..Ipv6Config::default()
+    };
+    assert_eq!(addressing6(&config(Ipv6Mode::Off)), Addressing6::Off);
+    assert_eq!(addressing6(&config(Ipv6Mode::Automatic)), Addressing6::Automatic);
+    let lease = Lease6 { address: GUEST6, prefix_len: 64, gateway: Some(PEER6), dns: None };
+    assert_eq!(addressing6(&config(Ipv6Mode::Static)), Addressing6::Static(lease));
 }

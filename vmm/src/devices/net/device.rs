@@ -6,7 +6,9 @@ use super::receive::Receiver;
 use super::transmit::Transmitter;
 use crate::memory::GuestRam;
 use crate::net::wire::Wants;
-use paravane_abi::device::{Attach, Device as TableEntry, DeviceKind, NetConfig, feature};
+use paravane_abi::device::{
+    Attach, Device as TableEntry, DeviceKind, Ipv6Config, NetConfig, feature,
+};
 use std::os::fd::RawFd;
 
 /// Entries of each virtqueue.
@@ -18,6 +20,8 @@ pub(super) const FEATURES: u64 = feature::NET_CSUM
     | feature::NET_GUEST_CSUM
     | feature::NET_HOST_TSO4
     | feature::NET_GUEST_TSO4
+    | feature::NET_HOST_TSO6
+    | feature::NET_GUEST_TSO6
     | feature::NET_MRG_RXBUF
     | feature::RING_EVENT_IDX
     | feature::VERSION_1;
@@ -27,6 +31,7 @@ pub(super) const FEATURES: u64 = feature::NET_CSUM
 pub struct NetDevice {
     pub(super) frames: FrameLink,
     config: NetConfig,
+    ipv6: Ipv6Config,
     tag: [u8; 16],
     rings: Option<Rings>,
 }
@@ -42,7 +47,14 @@ impl NetDevice {
     /// 16 bytes of it are shown to the guest. Makes no system call.
     #[must_use]
     pub fn new(tag: &str, frames: FrameLink, config: NetConfig) -> Self {
-        Self { frames, config, tag: super::super::padded_tag(tag), rings: None }
+        let (tag, ipv6) = (super::super::padded_tag(tag), Ipv6Config::default());
+        Self { frames, config, ipv6, tag, rings: None }
+    }
+
+    /// The same device with IPv6.
+    #[must_use]
+    pub fn with_ipv6(self, ipv6: Ipv6Config) -> Self {
+        Self { ipv6, ..self }
     }
 }
 
@@ -57,6 +69,10 @@ impl Device for NetDevice {
             net: self.config,
             ..TableEntry::default()
         }
+    }
+
+    fn ipv6(&self) -> Ipv6Config {
+        self.ipv6
     }
 
     fn attach(&mut self, ram: &GuestRam, attach: &Attach) -> Result<(), GuestFault> {

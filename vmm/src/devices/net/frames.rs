@@ -6,8 +6,11 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// `TUN_F_CSUM` of linux/if_tun.h: partial checksums may be read from the TAP.
+/// Offloads of linux/if_tun.h: partial checksums, and large TCPv4 and TCPv6 segments, may be read from
+/// the TAP.
 const TUN_F_CSUM: libc::c_uint = 0x01;
+const TUN_F_TSO4: libc::c_uint = 0x02;
+const TUN_F_TSO6: libc::c_uint = 0x04;
 
 /// What takes and gives Ethernet frames, each preceded by the 12-byte virtio-net header, without ever
 /// blocking.
@@ -51,7 +54,7 @@ impl FrameLink {
             large_segments: features & feature::NET_GUEST_TSO4 != 0,
         };
         match self {
-            Self::Tap(tap) => restrict_tap(tap, takes)?,
+            Self::Tap(tap) => restrict_tap(tap, features)?,
             Self::Wire(wire) => wire.end.attach(takes),
         }
         Ok(())
@@ -125,12 +128,9 @@ impl FrameLink {
     }
 }
 
-/// Stops the TAP from handing out frames that the guest does not take.
-fn restrict_tap(tap: &OwnedFd, takes: Takes) -> io::Result<()> {
-    if takes.partial_checksums && takes.large_segments {
-        return Ok(());
-    }
-    let offloads = if takes.partial_checksums { TUN_F_CSUM } else { 0 };
+/// Stops the TAP from handing out frames that a guest with these features does not take.
+fn restrict_tap(tap: &OwnedFd, features: u64) -> io::Result<()> {
+    let offloads = offloads(features);
     // SAFETY: TUNSETOFFLOAD takes its argument by value.
     let result = unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETOFFLOAD, offloads) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -151,6 +151,31 @@ fn write_tap(tap: &OwnedFd, slices: &[GuestSlice]) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// What a TAP may hand out to a guest with these features. Segments need partial checksums.
+fn offloads(features: u64) -> libc::c_uint {
+    if features & feature::NET_GUEST_CSUM == 0 {
+        return 0;
+    }
+    let kinds = [(feature::NET_GUEST_TSO4, TUN_F_TSO4), (feature::NET_GUEST_TSO6, TUN_F_TSO6)];
+    let kinds = kinds.into_iter().filter(|(bit, _)| features & bit != 0);
+    kinds.fold(TUN_F_CSUM, |offloads, (_, offload)| offloads | offload)
+}
+
 fn int(count: usize) -> libc::c_int {
     libc::c_int::try_from(count).unwrap_or(libc::c_int::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tap_hands_out_what_the_guest_takes() {
+        use feature::{NET_GUEST_CSUM, NET_GUEST_TSO4, NET_GUEST_TSO6};
+        assert_eq!(offloads(NET_GUEST_TSO4 | NET_GUEST_TSO6), 0);
+        assert_eq!(offloads(NET_GUEST_CSUM), TUN_F_CSUM);
+        assert_eq!(offloads(NET_GUEST_CSUM | NET_GUEST_TSO6), TUN_F_CSUM | TUN_F_TSO6);
+        let all = NET_GUEST_CSUM | NET_GUEST_TSO4 | NET_GUEST_TSO6;
+        assert_eq!(offloads(all), TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6);
+    }
 }

@@ -14,6 +14,7 @@ pub(super) const NUM_BUFFERS_OFFSET: usize = 10;
 const NEEDS_CSUM: u8 = 1;
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
 
 /// Checks the header of a frame of `frame_len` bytes (header not counted) that the guest sends, and
 /// gives the header to pass on: fields that the guest may leave undefined are cleared.
@@ -46,6 +47,7 @@ pub(super) fn checked(
     match gso_type {
         GSO_NONE => return Ok(passed),
         GSO_TCPV4 if features & feature::NET_HOST_TSO4 != 0 => {}
+        GSO_TCPV6 if features & feature::NET_HOST_TSO6 != 0 => {}
         _ => return Err("a frame asks for a segmentation that was not negotiated"),
     }
     if !needs_csum || gso_size == 0 || header_len > frame_len {
@@ -80,6 +82,9 @@ mod tests {
         let passed = checked(segmented, 3000, ALL).unwrap();
         assert_eq!(passed[..10], segmented[..10]);
         assert_eq!(passed[10..], [0, 0]);
+        let segmented = header(1, 4, [74, 1440, 54, 16]);
+        let passed = checked(segmented, 3000, ALL | feature::NET_HOST_TSO6).unwrap();
+        assert_eq!(passed[..10], segmented[..10]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     pub(super) fn new(queue: Virtqueue, features: u64) -> Self {
-        let segments = features & feature::NET_GUEST_TSO4 != 0;
+        let segments = features & (feature::NET_GUEST_TSO4 | feature::NET_GUEST_TSO6) != 0;
         Self {
             queue,
             is_mergeable: features & feature::NET_MRG_RXBUF != 0,
