@@ -19,9 +19,9 @@ load of the part web, counts as too noisy
   - in the part web, for one server alone: if the middle half of its ratios to nginx, one from each round,
     spans more than 10 % of the median.
 Spreads are judged from four rounds on. What was too noisy is named, with the reason, in place of its figures
-and plots; the raw figures are kept. The exit status is 1 if this happened to one of boot, cpu and memory, or to
-the part web's headline, the load keepalive-128 on process-tap at any number of connections; or if something
-failed there. With --quick the reason is printed, and nothing is refused.";
+and plots; the raw figures are kept. The exit status is 1 if this happened to a part other than web, or to the
+headline of that, keepalive-128 on process-tap at any number of connections; or if anything failed, but for the
+server emulation-tap, of which nothing is promised. With --quick the reason is printed, and nothing is refused.";
 
 const WAITED_MAX: f64 = 0.02;
 const STEAL_MAX: f64 = 0.01;

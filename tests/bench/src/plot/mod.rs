@@ -79,11 +79,7 @@ pub(crate) fn svg(plot: &Plot) -> String {
         ));
         out.text(left, y, "start", &reference.label);
     }
-    for tick in axis.ticks() {
-        let colour = if (tick - 1.0).abs() < 1e-9 { "#000" } else { "#ddd" };
-        out.line([axis.x(tick), TOP], [axis.x(tick), bottom], colour, 1);
-        out.text(axis.x(tick), bottom + 16.0, "middle", &format!("{tick}"));
-    }
+    out.ticks(&axis, bottom);
     let mut y = TOP + ROW / 2.0;
     for row in &plot.rows {
         let [low, median, high] = row.spread.map(|value| axis.x(value));
@@ -121,6 +117,15 @@ impl Svg {
              fill='#fff'/>\n{}</svg>\n",
             self.0
         )
+    }
+
+    /// The numbers of a logarithmic axis below what is drawn, with lines upwards from them.
+    fn ticks(&mut self, axis: &Axis, bottom: f64) {
+        for tick in axis.ticks() {
+            let colour = if (tick - 1.0).abs() < 1e-9 { "#000" } else { "#ddd" };
+            self.line([axis.x(tick), TOP], [axis.x(tick), bottom], colour, 1);
+            self.text(axis.x(tick), bottom + 16.0, "middle", &format!("{tick}"));
+        }
     }
 
     fn circle(&mut self, at: [f64; 2], colour: &str) {

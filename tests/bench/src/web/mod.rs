@@ -318,6 +318,8 @@ fn report(session: &mut Session, outcomes: &[Outcome]) -> Result<()> {
             let is_headline = outcome.cell.is_headline() && row.contender == Contender::ProcessTap;
             match outcome.verdict(row) {
                 Verdict::Noisy(reason) if is_headline => session.void(format!("{name}: {reason}")),
+                // Nothing is promised of the baseline, which many connections at a time can stop.
+                Verdict::Failed(_) if row.contender == Contender::EmulationTap => {}
                 Verdict::Failed(reason) => session.fail(format!("{name}: {reason}")),
                 _ => {}
             }

@@ -4,7 +4,7 @@ use super::contender::Contender;
 use super::results::{Outcome, Row, Verdict};
 use super::site::File;
 use super::wrk::Style;
-use crate::plot::{self, Lines, MarkRow, Marks, Plot, PlotRow, Point, Series, lines, marks};
+use crate::plot::{Lines, MarkRow, Marks, Point, Series, lines, marks};
 use crate::session::Session;
 use clap::ValueEnum;
 
@@ -22,11 +22,12 @@ pub(crate) fn draw(session: &mut Session, outcomes: &[Outcome], lenient: bool) {
     let rows = shown.ratios();
     if !rows.is_empty() {
         let title = "Speed relative to nginx over loopback".into();
-        session.plot("web-ratios", plot::svg(&Plot { title, rows, references: Vec::new() }));
+        let names = contenders().map(Contender::name).collect();
+        session.plot("web-ratios", marks(&Marks { title, names, rows }));
     }
     let rows = shown.latencies();
     if !rows.is_empty() {
-        let title = "Latency, us (medians of the rounds)".into();
+        let title = "Latency, us".into();
         let names = vec!["p50", "p99", "p99.9"];
         session.plot("web-latency", marks(&Marks { title, names, rows }));
     }
@@ -65,23 +66,36 @@ impl Shown<'_> {
         series.filter(|series| !series.points.is_empty()).collect()
     }
 
-    fn ratios(&self) -> Vec<PlotRow> {
-        let others = self.rows().filter(|(outcome, row)| {
-            row.contender != Contender::Nginx && outcome.cell.load.unit() != Unit::Latency
-        });
-        let row = |(outcome, row): (&Outcome, &Row)| {
-            let label = format!("{}, {}", outcome.cell.name, row.contender.name());
-            Some(PlotRow { label, spread: row.ratio(0)? })
-        };
-        others.filter_map(row).collect()
+    /// A row for each load, a value for each server.
+    fn ratios(&self) -> Vec<MarkRow> {
+        let rows =
+            self.outcomes.iter().filter(|o| o.cell.load.unit() != Unit::Latency).map(|outcome| {
+                let name = &outcome.cell.name;
+                let ratio = |contender| {
+                    let mut rows = self
+                        .rows()
+                        .filter(|(o, row)| o.cell.name == *name && row.contender == contender);
+                    rows.next().and_then(|(_, row)| row.ratio(0))
+                };
+                MarkRow { label: name.clone(), values: contenders().map(ratio).collect() }
+            });
+        rows.filter(|row| row.values.iter().any(Option::is_some)).collect()
     }
 
+    /// A row for each server, a value for each quantile.
     fn latencies(&self) -> Vec<MarkRow> {
         let paced = self.rows().filter(|(o, _)| o.cell.load.unit() == Unit::Latency);
         let row = |(outcome, row): (&Outcome, &Row)| MarkRow {
             label: format!("{}, {}", outcome.cell.name, row.contender.name()),
-            values: [0, 1, 2].map(|i| row.spread(|s| s.latency_us.map_or(0.0, |l| l[i]))[1]).into(),
+            values: [0, 1, 2]
+                .map(|i| Some(row.spread(|s| s.latency_us.map_or(0.0, |us| us[i]))))
+                .into(),
         };
         paced.map(row).collect()
     }
+}
+
+/// The servers that are compared with the first, in the order of their colours.
+fn contenders() -> impl Iterator<Item = Contender> {
+    Contender::value_variants().iter().copied().filter(|&contender| contender != Contender::Nginx)
 }
