@@ -55,7 +55,10 @@ impl World {
         let buffer = |sectors: u8| self.block.buffer(512 * usize::from(sectors));
         match *step {
             Step::Read { sector, sectors } => {
-                self.submit(buffer(sectors).map(|buffer| Request::Read { sector, buffer }));
+                self.submit(buffer(sectors).map(|buffer| {
+                    let len = buffer.len();
+                    Request::Read { sector, buffer, len }
+                }));
             }
             Step::Write { sector, sectors } => {
                 self.submit(buffer(sectors).map(|buffer| Request::Write { sector, buffer }));

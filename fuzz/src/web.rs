@@ -1,5 +1,6 @@
 //! What the web server needs of the machine below it: virtual time, a disk and a connection in memory.
 
+use bytes::{Buf, Bytes};
 use paravane_http::{BlockSource, Clock, Transport};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -56,19 +57,29 @@ impl Clock for VirtualClock {
 pub struct MemoryDisk(pub Rc<Vec<u8>>);
 
 impl BlockSource for MemoryDisk {
+    type Buffer = Vec<u8>;
+
     fn len(&self) -> u64 {
         self.0.len() as u64
+    }
+
+    fn buffer(&self, capacity: usize) -> io::Result<Vec<u8>> {
+        Ok(Vec::with_capacity(capacity))
     }
 
     fn read(
         &self,
         offset: u64,
         mut buffer: Vec<u8>,
+        len: usize,
     ) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {
-        assert!(offset.is_multiple_of(512) && buffer.len().is_multiple_of(512));
+        assert!(offset.is_multiple_of(512) && len.is_multiple_of(512));
         let start = usize::try_from(offset).expect("64 bits");
-        let source = self.0.get(start..).and_then(|rest| rest.get(..buffer.len()));
-        let result = source.map(|source| buffer.copy_from_slice(source));
+        let source = self.0.get(start..).and_then(|rest| rest.get(..len));
+        let result = source.map(|source| {
+            buffer.clear();
+            buffer.extend_from_slice(source);
+        });
         async move { result.map(|()| buffer).ok_or_else(|| io::ErrorKind::InvalidInput.into()) }
     }
 }
@@ -113,6 +124,14 @@ impl Transport for Connection {
     fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.to_client.borrow_mut().extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_write_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<io::Result<()>> {
+        self.poll_write(cx, bytes).map_ok(|count| bytes.advance(count))
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -42,6 +42,9 @@ pub struct DmaBuffer<D: Dma> {
     dma: D,
 }
 
+// SAFETY: a buffer owns its memory like a `Box`, and what it needs to free it may change threads.
+unsafe impl<D: Dma + Send> Send for DmaBuffer<D> {}
+
 impl<D: Dma> DmaBuffer<D> {
     /// A zeroed buffer of `len` bytes whose address is a multiple of `align`.
     ///

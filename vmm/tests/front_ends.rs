@@ -334,7 +334,8 @@ fn what_is_written_is_in_the_file_and_is_read() {
     expect[9 * SECTOR..12 * SECTOR].fill(7);
     assert!(disk.content() == expect);
     let buffer = disk.buffer(SECTORS as usize * SECTOR, 1);
-    let read = disk.run(Request::Read { sector: 0, buffer }).unwrap().unwrap();
+    let len = buffer.len();
+    let read = disk.run(Request::Read { sector: 0, buffer, len }).unwrap().unwrap();
     assert!(read[..] == expect);
     disk.run(Request::Discard { sector: 10, count: 1 }).unwrap();
     expect[10 * SECTOR..11 * SECTOR].fill(0);
@@ -360,7 +361,7 @@ fn many_requests_in_flight_each_get_their_own_outcome() {
         let mut request = Some(if is_write {
             Request::Write { sector, buffer }
         } else {
-            Request::Read { sector, buffer }
+            Request::Read { sector, buffer, len: SECTOR }
         });
         if in_flight.len() == REQUESTS_IN_FLIGHT {
             let (ticket, expected) = in_flight.pop_front().unwrap();
@@ -384,6 +385,7 @@ fn a_read_only_disk_is_read() {
     let mut disk = GuestDisk::new(true);
     assert!(disk.block.is_read_only() && !disk.block.has_flush());
     let buffer = disk.buffer(SECTOR, 1);
-    let read = disk.run(Request::Read { sector: SECTORS - 1, buffer }).unwrap().unwrap();
+    let read =
+        disk.run(Request::Read { sector: SECTORS - 1, buffer, len: SECTOR }).unwrap().unwrap();
     assert_eq!(read[..], [0; SECTOR]);
 }

@@ -2,6 +2,7 @@
 //!
 //! A small cached file is asked for on one connection in memory, one request at a time and in
 //! pipelined batches, so that only hyper and the handler are measured. Prints the best of several runs.
+use bytes::{Buf, Bytes};
 use paravane_http::{BlockSource, Clock, Config, Server, Transport, index};
 use std::cell::Cell;
 use std::future::{Future, Pending, pending};
@@ -44,18 +45,25 @@ impl Clock for HostClock {
 struct Disk(Rc<Vec<u8>>);
 
 impl BlockSource for Disk {
+    type Buffer = Vec<u8>;
+
     fn len(&self) -> u64 {
         self.0.len() as u64
+    }
+
+    fn buffer(&self, capacity: usize) -> io::Result<Vec<u8>> {
+        Ok(Vec::with_capacity(capacity))
     }
 
     fn read(
         &self,
         offset: u64,
         mut buffer: Vec<u8>,
+        len: usize,
     ) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {
         let start = usize::try_from(offset).expect("a small disk");
-        let end = start + buffer.len();
-        buffer.copy_from_slice(&self.0[start..end]);
+        buffer.clear();
+        buffer.extend_from_slice(&self.0[start..start + len]);
         std::future::ready(Ok(buffer))
     }
 }
@@ -83,6 +91,14 @@ impl Transport for Client {
     fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.taken.set(self.taken.get() + bytes.len());
         Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_write_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<io::Result<()>> {
+        self.poll_write(cx, bytes).map_ok(|count| bytes.advance(count))
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -11,6 +11,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+/// Least piece of a body that is sent from where it is, bytes. Shorter ones are copied behind the head.
+const LOAN_MIN: usize = 2 << 10;
+
 /// Where a body's bytes come from.
 pub(crate) enum Payload {
     /// Bytes in memory.
@@ -82,6 +85,9 @@ impl hyper::body::Body for Body {
         // A body that ends early must end the connection: the length has been sent.
         let chunk = chunk.ok_or(io::ErrorKind::UnexpectedEof)?;
         let len = chunk.len() as u64;
+        if chunk.len() >= LOAN_MIN {
+            self.completion.exchange.lend(&chunk);
+        }
         self.rest = self.rest.saturating_sub(len);
         self.completion.body_len += len;
         Poll::Ready(Some(Ok(Frame::data(chunk))))

@@ -1,6 +1,7 @@
 //! What the server needs of the machine below it: time, a disk and byte streams.
 //!
 //! The web appliance implements these on the guest kernel, the tests on virtual time and memory.
+use bytes::Bytes;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -29,6 +30,9 @@ pub trait Clock: Clone + 'static {
 
 /// The read-only disk that holds the site.
 pub trait BlockSource: Clone + 'static {
+    /// Memory that is read into; its bytes are those of the last read.
+    type Buffer: AsRef<[u8]> + Send + 'static;
+
     /// Size of the disk, bytes.
     fn len(&self) -> u64;
 
@@ -37,15 +41,22 @@ pub trait BlockSource: Clone + 'static {
         self.len() == 0
     }
 
-    /// Fills `buffer` with the bytes at `offset` and gives it back.
+    /// A buffer for reads of up to `capacity` bytes, at least one.
     ///
-    /// `offset` and the buffer's length are multiples of [`SECTOR_LEN`]. A read beyond the end of
-    /// the disk fails.
+    /// # Errors
+    /// Memory ran out.
+    fn buffer(&self, capacity: usize) -> io::Result<Self::Buffer>;
+
+    /// Reads the `len` bytes at `offset` into `buffer` and gives it back.
+    ///
+    /// `offset` and `len` are multiples of [`SECTOR_LEN`], and `len` is not 0. A read beyond the end
+    /// of the disk or of the buffer fails.
     fn read(
         &self,
         offset: u64,
-        buffer: Vec<u8>,
-    ) -> impl Future<Output = io::Result<Vec<u8>>> + 'static;
+        buffer: Self::Buffer,
+        len: usize,
+    ) -> impl Future<Output = io::Result<Self::Buffer>> + 'static;
 }
 
 /// A connected byte stream, as TCP gives it.
@@ -58,6 +69,11 @@ pub trait Transport: Unpin + 'static {
 
     /// Takes bytes to send, as many as there is room for and at least one.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// As [`Transport::poll_write`], and takes what it sends off the front of `bytes`: they may be sent
+    /// from where they are.
+    fn poll_write_bytes(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes)
+    -> Poll<io::Result<()>>;
 
     /// Waits until what was written is on its way.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;

@@ -45,7 +45,7 @@ pub(crate) struct Shared {
 }
 
 /// Serves one site to any number of connections, on one thread.
-pub struct Server<C, B> {
+pub struct Server<C, B: BlockSource> {
     pub(crate) shared: Rc<Shared>,
     pub(crate) clock: C,
     pub(crate) site: Site,
@@ -189,7 +189,7 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
     }
 }
 
-impl<C: Clock, B> Server<C, B> {
+impl<C: Clock, B: BlockSource> Server<C, B> {
     pub(crate) fn each_connection(&self, action: impl Fn(&Exchange)) {
         self.connections.borrow().values().for_each(|exchange| action(exchange));
     }
@@ -245,19 +245,19 @@ impl<C: Clock, B: BlockSource> Server<C, B> {
     }
 }
 
-impl<C, B> std::fmt::Debug for Server<C, B> {
+impl<C, B: BlockSource> std::fmt::Debug for Server<C, B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("site", &self.site).finish_non_exhaustive()
     }
 }
 
 /// A connection's entry in the server's table.
-struct Place<'a, C, B> {
+struct Place<'a, C, B: BlockSource> {
     server: &'a Server<C, B>,
     id: u64,
 }
 
-impl<'a, C, B> Place<'a, C, B> {
+impl<'a, C, B: BlockSource> Place<'a, C, B> {
     fn take(server: &'a Server<C, B>, exchange: Rc<Exchange>) -> Self {
         let id = server.next_id.get();
         server.next_id.set(id + 1);
@@ -266,7 +266,7 @@ impl<'a, C, B> Place<'a, C, B> {
     }
 }
 
-impl<C, B> Drop for Place<'_, C, B> {
+impl<C, B: BlockSource> Drop for Place<'_, C, B> {
     fn drop(&mut self) {
         let mut connections = self.server.connections.borrow_mut();
         connections.remove(&self.id);
@@ -283,7 +283,7 @@ fn content_limits(config: &Config, memory_len: u64) -> ContentLimits {
     ContentLimits {
         cache_len: config.cache.total_bytes.unwrap_or(size((memory_len / 8).min(4 * MIB))),
         cached_file_len: config.cache.file_bytes,
-        stream_len: size((memory_len / 16).min(8 * MIB)),
+        stream_len: size((memory_len / 16).min(32 * MIB)),
     }
 }
 

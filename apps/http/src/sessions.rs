@@ -3,7 +3,7 @@
 //! That state takes many times the memory of a connection at rest. An idle connection keeps it for a
 //! moment, as most of the next requests come soon; the many that stay idle give it back.
 use crate::connection::Exchange;
-use crate::platform::Clock;
+use crate::platform::{BlockSource, Clock};
 use crate::server::Server;
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -56,7 +56,7 @@ impl Drop for Session<'_> {
     }
 }
 
-impl<C: Clock, B> Server<C, B> {
+impl<C: Clock, B: BlockSource> Server<C, B> {
     /// Starts a session for a connection. When there are too many, one of an idle connection makes
     /// room; `None` if all are busy.
     pub(crate) fn start_session(&self, exchange: &Exchange) -> Option<Session<'_>> {
@@ -91,6 +91,9 @@ impl<C: Clock, B> Server<C, B> {
                     exchange.rest();
                 }
             });
+            if self.sessions.live.get() == 0 {
+                self.contents.shrink();
+            }
         }
     }
 }

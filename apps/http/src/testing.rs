@@ -2,6 +2,7 @@
 use crate::platform::{BlockSource, Clock, Transport};
 use crate::server::Server;
 use crate::{Config, index};
+use bytes::Bytes;
 use futures_executor::{LocalPool, LocalSpawner, block_on};
 use futures_task::LocalSpawn;
 use std::cell::{Cell, RefCell};
@@ -11,7 +12,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
@@ -72,28 +73,37 @@ impl MemoryDisk {
         Self { bytes: Rc::new(bytes), reads: Rc::default(), broken: Rc::default() }
     }
 
-    fn copy(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        assert!(offset.is_multiple_of(512) && buffer.len().is_multiple_of(512));
+    fn copy(&self, offset: u64, buffer: &mut Vec<u8>, len: usize) -> io::Result<()> {
+        assert!(offset.is_multiple_of(512) && len.is_multiple_of(512));
+        assert!((1..=buffer.capacity()).contains(&len));
         self.reads.set(self.reads.get() + 1);
         let start = usize::try_from(offset).unwrap();
-        let source = self.bytes.get(start..start + buffer.len()).filter(|_| !self.broken.get());
-        buffer.copy_from_slice(source.ok_or(io::ErrorKind::InvalidInput)?);
+        let source = self.bytes.get(start..start + len).filter(|_| !self.broken.get());
+        buffer.clear();
+        buffer.extend_from_slice(source.ok_or(io::ErrorKind::InvalidInput)?);
         Ok(())
     }
 }
 
 impl BlockSource for MemoryDisk {
+    type Buffer = Vec<u8>;
+
     fn len(&self) -> u64 {
         self.bytes.len() as u64
+    }
+
+    fn buffer(&self, capacity: usize) -> io::Result<Vec<u8>> {
+        Ok(Vec::with_capacity(capacity))
     }
 
     fn read(
         &self,
         offset: u64,
         mut buffer: Vec<u8>,
+        len: usize,
     ) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {
         let disk = self.clone();
-        async move { disk.copy(offset, &mut buffer).map(|()| buffer) }
+        async move { disk.copy(offset, &mut buffer, len).map(|()| buffer) }
     }
 }
 
@@ -109,6 +119,8 @@ pub(crate) struct Client(Rc<RefCell<Pipe>>);
 struct Pipe {
     to_server: VecDeque<u8>,
     to_client: Vec<u8>,
+    /// What of that was handed over by reference, until the client takes it.
+    lent: Vec<Bytes>,
     /// Bytes that the client takes before it stops reading.
     window: usize,
     client_done: bool,
@@ -146,7 +158,14 @@ impl Client {
     }
 
     pub(crate) fn received(&self) -> Vec<u8> {
-        std::mem::take(&mut self.0.borrow_mut().to_client)
+        let mut pipe = self.0.borrow_mut();
+        pipe.lent.clear();
+        std::mem::take(&mut pipe.to_client)
+    }
+
+    /// Bytes that the server handed over by reference since the last [`Client::received`].
+    pub(crate) fn lent_len(&self) -> usize {
+        self.0.borrow().lent.iter().map(Bytes::len).sum()
     }
 
     pub(crate) fn received_len(&self) -> usize {
@@ -197,6 +216,16 @@ impl Transport for ServerEnd {
         pipe.window -= count;
         pipe.to_client.extend_from_slice(&bytes[..count]);
         Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<io::Result<()>> {
+        let count = ready!(self.poll_write(cx, bytes))?;
+        self.0.borrow_mut().lent.push(bytes.split_to(count));
+        Poll::Ready(Ok(()))
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,6 +1,7 @@
 //! The kernel's time, disk and connections as `paravane-http` wants them.
+use bytes::Bytes;
 use paravane_http::{BlockSource, Clock, SECTOR_LEN, Transport};
-use paravane_kernel::block::Disk;
+use paravane_kernel::block::{Buffer, Disk};
 use paravane_kernel::net::{NetError, TcpStream};
 use paravane_kernel::time::{self, Instant, Sleep};
 use std::future::Future;
@@ -39,21 +40,26 @@ impl SiteDisk {
 }
 
 impl BlockSource for SiteDisk {
+    type Buffer = Buffer;
+
     fn len(&self) -> u64 {
         self.0.capacity_sectors().saturating_mul(SECTOR_LEN)
+    }
+
+    fn buffer(&self, capacity: usize) -> io::Result<Buffer> {
+        self.0.buffer(capacity).ok_or(io::ErrorKind::OutOfMemory.into())
     }
 
     fn read(
         &self,
         offset: u64,
-        mut buffer: Vec<u8>,
-    ) -> impl Future<Output = io::Result<Vec<u8>>> + 'static {
+        buffer: Buffer,
+        len: usize,
+    ) -> impl Future<Output = io::Result<Buffer>> + 'static {
         let disk = self.0.clone();
         async move {
-            match disk.read(offset / SECTOR_LEN, &mut buffer).await {
-                Ok(()) => Ok(buffer),
-                Err(error) => Err(io::Error::other(format!("{error:?}"))),
-            }
+            let read = disk.read_buffer(offset / SECTOR_LEN, buffer, len).await;
+            read.map_err(|error| io::Error::other(format!("{error:?}")))
         }
     }
 }
@@ -79,6 +85,14 @@ impl Transport for Stream {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.0.poll_write(cx, bytes).map_err(to_io)
+    }
+
+    fn poll_write_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<io::Result<()>> {
+        self.0.poll_write_bytes(cx, bytes).map_err(to_io)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

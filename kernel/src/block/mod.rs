@@ -1,8 +1,9 @@
 //! Block devices: asynchronous reads and writes of whole sectors.
 //!
-//! A device works on memory that belongs to its driver, and data is copied to and from the caller's.
-//! So a caller may drop a read or a write at any point: nothing of the caller's is in the device's
-//! hands. What was begun of a dropped write may or may not reach the device.
+//! A device works on memory that belongs to its driver. Data is copied to and from the caller's, or
+//! the caller hands over a [`Buffer`] and gets it back. So a caller may drop a read or a write at any
+//! point: nothing of the caller's is in the device's hands. What was begun of a dropped write may or
+//! may not reach the device.
 mod exchange;
 mod poller;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use paravane_abi::device::{Device, DeviceKind};
+use paravane_pv_drivers::DmaBuffer;
 use paravane_pv_drivers::block::Block;
 use poller::BlockPoller;
 use volume::Volume;
@@ -31,6 +33,20 @@ pub(crate) struct State {
 impl State {
     pub(crate) const fn new() -> Self {
         Self { open: RefCell::new(Vec::new()) }
+    }
+}
+
+/// Memory that a device reads into. It has the bytes of the last read.
+#[derive(Debug)]
+pub struct Buffer {
+    memory: DmaBuffer<HeapDma>,
+    /// Bytes of the last read.
+    len: usize,
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.memory.get(..self.len).unwrap_or_default()
     }
 }
 
@@ -86,6 +102,29 @@ impl Disk {
     /// The range is not on the device, or the device failed; `data` is undefined then.
     pub async fn read(&self, sector: u64, data: &mut [u8]) -> Result<(), BlockError> {
         self.volume.read(sector, data).await
+    }
+
+    /// A zeroed buffer for [`read_buffer`](Self::read_buffer). `None` if memory ran out or `len` is 0.
+    #[must_use]
+    pub fn buffer(&self, len: usize) -> Option<Buffer> {
+        let memory = self.volume.buffer(len).ok()?;
+        Some(Buffer { memory, len: 0 })
+    }
+
+    /// Reads into `buffer`, without a copy, `len` bytes at `sector` and behind, a multiple of
+    /// [`SECTOR_SIZE`] and at most what the buffer was made for. A read that is dropped drops its
+    /// buffer when the device is done.
+    ///
+    /// # Errors
+    /// The range is not on the device, does not fit into the buffer, or the device failed.
+    pub async fn read_buffer(
+        &self,
+        sector: u64,
+        buffer: Buffer,
+        len: usize,
+    ) -> Result<Buffer, BlockError> {
+        let memory = self.volume.read_buffer(sector, buffer.memory, len).await?;
+        Ok(Buffer { memory, len })
     }
 
     /// Writes `data`, whose length is a multiple of [`SECTOR_SIZE`], to `sector` and behind. It

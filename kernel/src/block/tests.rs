@@ -96,6 +96,27 @@ fn reads_of_any_length_give_what_is_there() {
 }
 
 #[test]
+fn a_buffer_is_read_into_again_and_again() {
+    let mut bench = Bench::new(ALL, 16);
+    let mut buffer = bench.volume.buffer(bytes(300)).unwrap();
+    let address = buffer.device_address();
+    let read = |bench: &mut Bench, sector, buffer, len| {
+        bench.run(|volume| async move { volume.read_buffer(sector, buffer, len).await })
+    };
+    for (sector, count) in [(0, 300), (7, 1), (SECTORS - 256, 256)] {
+        buffer = read(&mut bench, sector, buffer, bytes(count)).unwrap();
+        assert!(buffer[..bytes(count)] == bench.disk.content[bytes(sector)..][..bytes(count)]);
+        assert_eq!(buffer.device_address(), address);
+    }
+    assert!(buffer[bytes(256)..] == bench.disk.content[bytes(256)..bytes(300)], "as it was");
+    for (sector, count) in [(0, 301), (SECTORS - 1, 2), (0, 0)] {
+        let buffer = bench.volume.buffer(bytes(300)).unwrap();
+        let result = read(&mut bench, sector, buffer, bytes(count));
+        assert_eq!(result.err(), Some(BlockError::Range));
+    }
+}
+
+#[test]
 fn writes_of_any_length_arrive() {
     let mut bench = Bench::new(ALL, 16);
     let mut expect = bench.disk.content.clone();

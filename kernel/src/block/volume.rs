@@ -40,11 +40,22 @@ impl<D: Dma, T: Transport> Volume<D, T> {
     /// See [`Disk::read`](super::Disk::read). The same goes for the others.
     pub(super) async fn read(&self, sector: u64, data: &mut [u8]) -> Result<(), BlockError> {
         let make = |sector, range: Range<usize>| {
-            let buffer = self.buffer(range.len())?;
-            Ok(Request::Read { sector, buffer })
+            let len = range.len();
+            Ok(Request::Read { sector, buffer: self.buffer(len)?, len })
         };
         let len = data.len();
         self.transfer(sector, len, make, |range, buffer| data[range].copy_from_slice(buffer)).await
+    }
+
+    /// See [`Disk::read_buffer`](super::Disk::read_buffer).
+    pub(super) async fn read_buffer(
+        &self,
+        sector: u64,
+        buffer: DmaBuffer<D>,
+        len: usize,
+    ) -> Result<DmaBuffer<D>, BlockError> {
+        let read = self.exchange(Request::Read { sector, buffer, len }).await?;
+        read.ok_or(BlockError::Io)
     }
 
     pub(super) async fn write(&self, sector: u64, data: &[u8]) -> Result<(), BlockError> {
@@ -83,7 +94,7 @@ impl<D: Dma, T: Transport> Volume<D, T> {
         Exchange::new(self.driver.clone(), request)
     }
 
-    fn buffer(&self, len: usize) -> Result<DmaBuffer<D>, BlockError> {
+    pub(super) fn buffer(&self, len: usize) -> Result<DmaBuffer<D>, BlockError> {
         self.driver.borrow().buffer(len).ok_or(BlockError::Memory)
     }
 

@@ -210,9 +210,12 @@ impl<D: Dma, T: Transport> Block<D, T> {
             Request::Discard { count, .. } if *count > self.discard_sectors_max() => {
                 return Err(BlockError::Range);
             }
-            Request::Read { buffer, .. } | Request::Write { buffer, .. }
-                if !(buffer.len() as u64).is_multiple_of(SECTOR_SIZE) =>
+            Request::Read { buffer, len, .. }
+                if *len > buffer.len() || !(*len as u64).is_multiple_of(SECTOR_SIZE) =>
             {
+                return Err(BlockError::Range);
+            }
+            Request::Write { buffer, .. } if !(buffer.len() as u64).is_multiple_of(SECTOR_SIZE) => {
                 return Err(BlockError::Range);
             }
             _ => {}

@@ -20,12 +20,14 @@ const DISCARD_LEN: usize = 16;
 /// A request to a block device. Data has whole sectors, at least one.
 #[derive(Debug)]
 pub enum Request<D: Dma> {
-    /// Fills the buffer with what is at `sector` and behind.
+    /// Fills the beginning of the buffer with what is at `sector` and behind.
     Read {
         /// First sector.
         sector: u64,
         /// Where the data goes; comes back with it.
         buffer: DmaBuffer<D>,
+        /// Bytes of data.
+        len: usize,
     },
     /// Writes the buffer to `sector` and behind.
     Write {
@@ -70,11 +72,10 @@ impl<D: Dma> Control<D> {
 impl<D: Dma> Request<D> {
     /// The first sector and the number of sectors that the request is about; `None` for a flush.
     pub(super) fn range(&self) -> Option<(u64, u64)> {
-        let sectors = |buffer: &DmaBuffer<D>| buffer.len() as u64 / super::SECTOR_SIZE;
+        let sectors = |len| len as u64 / super::SECTOR_SIZE;
         match self {
-            Self::Read { sector, buffer } | Self::Write { sector, buffer } => {
-                Some((*sector, sectors(buffer)))
-            }
+            Self::Read { sector, len, .. } => Some((*sector, sectors(*len))),
+            Self::Write { sector, buffer } => Some((*sector, sectors(buffer.len()))),
             Self::Discard { sector, count } => Some((*sector, u64::from(*count))),
             Self::Flush => None,
         }
@@ -102,7 +103,7 @@ impl<D: Dma> Request<D> {
         let header = Some(Segment::whole(control.header));
         let status = Some(Segment::whole(control.status));
         let (readable, writable) = match self {
-            Self::Read { buffer, .. } => (None, Some(Segment::whole(buffer))),
+            Self::Read { buffer, len, .. } => (None, Some(Segment::prefix(buffer, len))),
             Self::Write { buffer, .. } => (Some(Segment::whole(buffer)), None),
             Self::Flush => (None, None),
             Self::Discard { sector, count } => {

@@ -71,7 +71,7 @@ impl World {
     }
 
     fn read(&self, sector: u64, len: usize) -> Request<Arena> {
-        Request::Read { sector, buffer: self.buffer(0xee, len) }
+        Request::Read { sector, buffer: self.buffer(0xee, len), len }
     }
 
     fn write(&self, sector: u64, len: usize) -> Request<Arena> {

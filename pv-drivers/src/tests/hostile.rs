@@ -181,7 +181,7 @@ proptest! {
         let mut tickets: Vec<Option<Ticket>> = Vec::new();
         for (sector, attacks) in &rounds {
             let buffer = block.buffer(512).unwrap();
-            let mut request = Some(Request::Read { sector: *sector, buffer });
+            let mut request = Some(Request::Read { sector: *sector, buffer, len: 512 });
             if let Poll::Ready(Ok(ticket)) = block.poll_submit(&mut request, &mut context) {
                 tickets.push(Some(ticket));
             }

@@ -56,7 +56,7 @@ fn has_other_version(line: &[u8]) -> bool {
     }
 }
 
-impl<C: Clock, B> Server<C, B> {
+impl<C: Clock, B: BlockSource> Server<C, B> {
     /// Counts a deadline that has passed and says what follows.
     pub(super) fn time_out(&self, exchange: &Exchange) -> Ending {
         let metrics = &self.shared.metrics;
@@ -103,7 +103,7 @@ pub(super) async fn finish<C: Clock, B: BlockSource, T: Transport>(
     }
 }
 
-fn log_refusal<C: Clock, B, T: Transport>(
+fn log_refusal<C: Clock, B: BlockSource, T: Transport>(
     server: &Server<C, B>,
     exchange: &Rc<Exchange>,
     transport: &T,

@@ -1,6 +1,7 @@
 //! Where a connection is in its exchanges, and by when it has to move on.
 use crate::access_log::Record;
 use crate::config::Timeouts;
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
 
@@ -57,6 +58,8 @@ pub(crate) struct Exchange {
     body_done: Cell<bool>,
     /// A chunk of a streamed body is on its way to the transport.
     chunk_unsent: Cell<bool>,
+    /// The latest piece of a body, for as long as it may be sent from where it is.
+    loan: RefCell<Bytes>,
     /// The body has been asked for another one meanwhile.
     chunk_wanted: Cell<bool>,
     /// The response under way is the last one.
@@ -82,6 +85,7 @@ impl Exchange {
             write_deadline_ns: Cell::new(NEVER),
             body_done: Cell::new(false),
             chunk_unsent: Cell::new(false),
+            loan: RefCell::new(Bytes::new()),
             chunk_wanted: Cell::new(false),
             closing: Cell::new(false),
             refused: Cell::new(false),
@@ -163,7 +167,23 @@ impl Exchange {
     /// All chunks are on their way. Returns whether the body waits for that.
     pub(crate) fn on_chunk_sent(&self) -> bool {
         self.chunk_unsent.set(false);
+        if !self.loan.borrow().is_empty() {
+            self.lend(&Bytes::new());
+        }
         self.chunk_wanted.replace(false)
+    }
+
+    /// A piece of a body is handed to hyper, which shows it to the stream later.
+    pub(crate) fn lend(&self, bytes: &Bytes) {
+        self.loan.replace(bytes.clone());
+    }
+
+    /// The bytes of `slice` with what owns them, if it lies in the piece that was lent last.
+    pub(crate) fn loan(&self, slice: &[u8]) -> Option<Bytes> {
+        let lent = self.loan.borrow();
+        let start = slice.as_ptr().addr().checked_sub(lent.as_ptr().addr())?;
+        let end = start.checked_add(slice.len())?;
+        (end <= lent.len()).then(|| lent.slice(start..end))
     }
 
     /// The client's receive window is full.
@@ -280,5 +300,29 @@ impl Exchange {
     fn enter(&self, phase: Phase, deadline_ns: u64) {
         self.phase.set(phase);
         self.phase_deadline_ns.set(deadline_ns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_slice_is_known_by_where_it_lies() {
+        let exchange = Exchange::new(Waits::from(&Config::default().timeouts), 0);
+        let piece = Bytes::from(vec![7; 3000]);
+        let lent = piece.slice(1000..2000);
+        assert_eq!(exchange.loan(&lent), None, "nothing is lent");
+        exchange.lend(&lent);
+        assert_eq!(exchange.loan(&lent), Some(lent.clone()));
+        let part = exchange.loan(&piece[1500..1600]).unwrap();
+        assert_eq!(part.as_ptr(), piece[1500..].as_ptr());
+        for range in [999..1100, 1900..2001, 0..10, 2500..2600, 0..3000] {
+            assert_eq!(exchange.loan(&piece[range]), None);
+        }
+        assert_eq!(exchange.loan(&[7; 10]), None);
+        exchange.on_chunk_sent();
+        assert_eq!(exchange.loan(&lent), None);
     }
 }

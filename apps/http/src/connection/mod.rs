@@ -53,7 +53,7 @@ where
 }
 
 /// Waits for the first byte of a request; an ending if there will be none.
-fn poll_rest<C: Clock, B, T: Transport>(
+fn poll_rest<C: Clock, B: BlockSource, T: Transport>(
     server: &Server<C, B>,
     exchange: &Exchange,
     transport: &mut T,

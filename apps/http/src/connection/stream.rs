@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 const SCRATCH_LEN: usize = 16 << 10;
 
 /// A buffer that all connections read through, one at a time: hyper's own may not be initialised,
-/// and handing it out as a slice would need unsafe code.
+/// and handing it out as a slice would need unsafe code. Heads and short bodies are put together in it.
 pub(crate) type Scratch = Rc<RefCell<Box<[u8]>>>;
 
 pub(crate) fn new_scratch() -> Scratch {
@@ -62,12 +62,14 @@ impl<'a, T: Transport, C: Clock> Observed<'a, T, C> {
 
     /// Writes one buffer after the other until the transport takes no more.
     fn write_all(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let mut written = 0;
-        for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
-            match self.transport.poll_write(cx, buf) {
+        let (mut written, mut rest) = (0, bufs);
+        while !rest.is_empty() {
+            let (wanted, result);
+            (wanted, rest, result) = self.write_front(cx, rest);
+            match result {
                 Poll::Ready(Ok(count)) => {
                     written += count;
-                    if count < buf.len() {
+                    if count < wanted {
                         break;
                     }
                 }
@@ -76,6 +78,37 @@ impl<'a, T: Transport, C: Clock> Observed<'a, T, C> {
             }
         }
         Poll::Ready(Ok(written))
+    }
+
+    /// Writes the first of several buffers: a piece of a body from where it is, or as many others as
+    /// the scratch buffer has room for, together. Returns how many bytes they have, the other buffers,
+    /// and how many bytes were written.
+    fn write_front<'b, 's>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &'b [IoSlice<'s>],
+    ) -> (usize, &'b [IoSlice<'s>], Poll<io::Result<usize>>) {
+        let Some((first, rest)) = bufs.split_first() else { return (0, bufs, Poll::Ready(Ok(0))) };
+        if let Some(mut loan) = self.exchange.loan(first) {
+            let wanted = loan.len();
+            let result = self.transport.poll_write_bytes(cx, &mut loan);
+            return (wanted, rest, result.map_ok(|()| wanted - loan.len()));
+        }
+        let mut scratch = self.scratch.borrow_mut();
+        let (mut len, mut count) = (0, 0);
+        for buf in bufs {
+            let Some(room) = scratch.get_mut(len..len + buf.len()) else { break };
+            if count > 0 && self.exchange.loan(buf).is_some() {
+                break;
+            }
+            room.copy_from_slice(buf);
+            len += buf.len();
+            count += 1;
+        }
+        if count < 2 {
+            return (first.len(), rest, self.transport.poll_write(cx, first));
+        }
+        (len, &bufs[count..], self.transport.poll_write(cx, &scratch[..len]))
     }
 }
 

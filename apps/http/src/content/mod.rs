@@ -13,12 +13,14 @@ use cache::Cache;
 use hyper::header::HeaderValue;
 use pool::Pool;
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 
-/// Largest part of a file that is read at once, bytes. Two of them per response are in memory: one
-/// being sent, one being read.
-const CHUNK_LEN: usize = 64 << 10;
+/// Largest part of a file that is read at once, bytes. Of a response, several are in memory: some being
+/// sent, until the client has acknowledged them, and some being read.
+const CHUNK_LEN: usize = 128 << 10;
 
 /// Header values that depend only on the file; cloning them copies no text.
 #[derive(Debug)]
@@ -77,12 +79,11 @@ pub(crate) struct ContentLimits {
 }
 
 /// The contents of a site's files.
-#[derive(Debug)]
-pub(crate) struct Contents<B> {
+pub(crate) struct Contents<B: BlockSource> {
     disk: B,
     cache: RefCell<Cache>,
     cached_file_len: usize,
-    pool: Pool,
+    pool: Pool<B::Buffer>,
 }
 
 impl<B: BlockSource> Contents<B> {
@@ -114,10 +115,10 @@ impl<B: BlockSource> Contents<B> {
         let bytes = if len == 0 {
             Bytes::new()
         } else {
-            let buffer = vec![0; len.next_multiple_of(SECTOR_SIZE)];
-            let mut content = self.disk.read(file.offset, buffer).await?;
-            content.truncate(len);
-            Bytes::from(content)
+            let read_len = len.next_multiple_of(SECTOR_SIZE);
+            let buffer = self.disk.buffer(read_len)?;
+            let content = self.disk.read(file.offset, buffer, read_len).await?;
+            Bytes::from_owner(content).slice(..len)
         };
         let resident = Rc::new(Resident { headers: FileHeaders::new(file), bytes });
         self.cache.borrow_mut().insert(id, Rc::clone(&resident));
@@ -129,14 +130,36 @@ impl<B: BlockSource> Contents<B> {
         self.cache.borrow().counters()
     }
 
-    /// Reads up to `len` bytes at `offset`, at least one: as much as there is a buffer for.
-    pub(crate) async fn read_chunk(self: Rc<Self>, offset: u64, len: u64) -> io::Result<Bytes> {
+    /// Gives up memory that is not in use.
+    pub(crate) fn shrink(&self) {
+        self.pool.shrink();
+    }
+
+    /// Starts to read up to `len` bytes at `offset`, at least one: as much as there is a buffer for.
+    pub(crate) fn read_chunk(&self, offset: u64, len: u64) -> io::Result<ChunkRead> {
         let skip = offset % SECTOR_LEN;
         let wanted = usize::try_from((skip + len).min(CHUNK_LEN as u64)).unwrap_or(CHUNK_LEN);
-        let (buffer, claim) = self.pool.take(wanted.next_multiple_of(SECTOR_SIZE));
-        let filled = self.disk.read(offset - skip, buffer).await?;
-        let end = filled.len().min(wanted);
-        let bytes = claim.adopt(filled);
-        Ok(bytes.slice(usize::try_from(skip).unwrap_or(0)..end))
+        let make = |len| self.disk.buffer(len);
+        let taken = self.pool.take(wanted.next_multiple_of(SECTOR_SIZE), make)?;
+        let (skip_len, end) = (usize::try_from(skip).unwrap_or(0), taken.len.min(wanted));
+        let (is_large, claim) = (taken.claim.is_large(), taken.claim);
+        let read = self.disk.read(offset - skip, taken.buffer, taken.len);
+        let future = async move { Ok(claim.adopt(read.await?).slice(skip_len..end)) };
+        Ok(ChunkRead { future: Box::pin(future), len: end as u64 - skip, is_large })
     }
+}
+
+impl<B: BlockSource> std::fmt::Debug for Contents<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contents").field("cache", &self.cache).finish_non_exhaustive()
+    }
+}
+
+/// A read on its way.
+pub(crate) struct ChunkRead {
+    pub(crate) future: Pin<Box<dyn Future<Output = io::Result<Bytes>>>>,
+    /// Bytes that are read.
+    pub(crate) len: u64,
+    /// Whether it goes into one of the large buffers.
+    pub(crate) is_large: bool,
 }

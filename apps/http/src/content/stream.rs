@@ -1,11 +1,9 @@
 //! A response body made of pieces of a large file, read ahead while it is sent.
-use super::Contents;
+use super::{ChunkRead, Contents};
 use crate::platform::BlockSource;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -32,25 +30,38 @@ pub(crate) enum Segment {
     },
 }
 
-type Read = Pin<Box<dyn Future<Output = io::Result<Bytes>>>>;
+/// Most chunks that are read ahead. A stream begins with one and earns the others chunk by chunk, so
+/// that a client that takes nothing holds little.
+const AHEAD_MAX: usize = 3;
 
-/// The chunk after the one that was given out last.
+/// A chunk behind the one that was given out last.
 enum Ahead {
-    Nothing,
-    Reading(Read),
+    Reading(ChunkRead),
     Ready(io::Result<Bytes>),
 }
 
+impl Ahead {
+    /// Ready when the chunk is there. Starts a read that has not been started.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Reading(read) = self {
+            *self = Self::Ready(ready!(read.future.as_mut().poll(cx)));
+        }
+        Poll::Ready(())
+    }
+}
+
 /// A sequence of segments.
-pub(crate) struct Stream<B> {
+pub(crate) struct Stream<B: BlockSource> {
     contents: Rc<Contents<B>>,
+    /// What is not being read yet.
     segments: VecDeque<Segment>,
-    ahead: Ahead,
+    ahead: VecDeque<Ahead>,
+    ahead_max: usize,
 }
 
 impl<B: BlockSource> Stream<B> {
     pub(crate) fn new(contents: Rc<Contents<B>>, segments: VecDeque<Segment>) -> Self {
-        Self { contents, segments, ahead: Ahead::Nothing }
+        Self { contents, segments, ahead: VecDeque::with_capacity(AHEAD_MAX), ahead_max: 1 }
     }
 
     /// Waits until the first chunk is there, or the disk has failed.
@@ -59,50 +70,49 @@ impl<B: BlockSource> Stream<B> {
     /// What the disk said.
     pub(crate) async fn prime(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll_ahead(cx)).await;
-        match std::mem::replace(&mut self.ahead, Ahead::Nothing) {
-            Ahead::Ready(Err(error)) => Err(error),
-            ahead => {
-                self.ahead = ahead;
+        match self.ahead.pop_front() {
+            Some(Ahead::Ready(Err(error))) => Err(error),
+            Some(ahead) => {
+                self.ahead.push_front(ahead);
                 Ok(())
             }
+            None => Ok(()),
         }
     }
 
-    /// Starts the next read if none is under way, and waits for it.
+    /// Starts reads as far ahead as is allowed, and waits for the first of them.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Ahead::Nothing = self.ahead {
-            self.ahead = self.start();
+        while self.may_start()
+            && let Some(mut ahead) = self.start()
+        {
+            // It is the front chunk that is waited for.
+            let _ = ahead.poll(cx);
+            self.ahead.push_back(ahead);
         }
-        if let Ahead::Reading(read) = &mut self.ahead {
-            let result = ready!(read.as_mut().poll(cx));
-            self.advance(&result);
-            self.ahead = Ahead::Ready(result);
-        }
-        Poll::Ready(())
+        self.ahead.front_mut().map_or(Poll::Ready(()), |front| front.poll(cx))
     }
 
-    fn start(&mut self) -> Ahead {
-        match self.segments.front() {
-            None => Ahead::Nothing,
-            Some(&Segment::Disk { offset, len }) => {
-                Ahead::Reading(Box::pin(Rc::clone(&self.contents).read_chunk(offset, len)))
-            }
-            Some(Segment::Bytes(_)) => match self.segments.pop_front() {
-                Some(Segment::Bytes(bytes)) => Ahead::Ready(Ok(bytes)),
-                _ => Ahead::Nothing,
+    fn may_start(&self) -> bool {
+        // Where large buffers are short, one small one has to do.
+        let are_large =
+            self.ahead.iter().all(|ahead| !matches!(ahead, Ahead::Reading(read) if !read.is_large));
+        self.ahead.is_empty() || (self.ahead.len() < self.ahead_max && are_large)
+    }
+
+    /// Takes the next chunk off the segments.
+    fn start(&mut self) -> Option<Ahead> {
+        match self.segments.pop_front()? {
+            Segment::Bytes(bytes) => Some(Ahead::Ready(Ok(bytes))),
+            Segment::Disk { offset, len } => match self.contents.read_chunk(offset, len) {
+                Ok(read) => {
+                    let (offset, len) = (offset + read.len, len - read.len);
+                    if len > 0 {
+                        self.segments.push_front(Segment::Disk { offset, len });
+                    }
+                    Some(Ahead::Reading(read))
+                }
+                Err(error) => Some(Ahead::Ready(Err(error))),
             },
-        }
-    }
-
-    /// Takes what was read off the front segment.
-    fn advance(&mut self, result: &io::Result<Bytes>) {
-        let Ok(bytes) = result else { return self.segments.clear() };
-        if let Some(Segment::Disk { offset, len }) = self.segments.front_mut() {
-            *offset += bytes.len() as u64;
-            *len -= bytes.len() as u64;
-            if *len == 0 {
-                self.segments.pop_front();
-            }
         }
     }
 }
@@ -110,10 +120,15 @@ impl<B: BlockSource> Stream<B> {
 impl<B: BlockSource> ChunkSource for Stream<B> {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         ready!(self.poll_ahead(cx));
-        let Ahead::Ready(chunk) = std::mem::replace(&mut self.ahead, Ahead::Nothing) else {
+        let Some(Ahead::Ready(chunk)) = self.ahead.pop_front() else {
             return Poll::Ready(None);
         };
-        // The disk works on the next chunk while this one is sent.
+        if chunk.is_err() {
+            self.segments.clear();
+            self.ahead.clear();
+        }
+        // The disk works on the next chunks while this one is sent.
+        self.ahead_max = (self.ahead_max + 1).min(AHEAD_MAX);
         self.prepare(cx);
         Poll::Ready(Some(chunk))
     }
@@ -124,7 +139,7 @@ impl<B: BlockSource> ChunkSource for Stream<B> {
     }
 }
 
-impl<B> std::fmt::Debug for Stream<B> {
+impl<B: BlockSource> std::fmt::Debug for Stream<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stream").field("segments", &self.segments).finish_non_exhaustive()
     }

@@ -62,7 +62,11 @@ async fn answer<C: Clock, B: BlockSource>(
 }
 
 /// The rules that hold for every request.
-fn check<C, B>(server: &Server<C, B>, parts: &Parts, fields: &Fields) -> Result<(), Refusal> {
+fn check<C, B: BlockSource>(
+    server: &Server<C, B>,
+    parts: &Parts,
+    fields: &Fields,
+) -> Result<(), Refusal> {
     let path_len = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let host_ok =
         fields.host_count == 1 || (fields.host_count == 0 && parts.version == Version::HTTP_10);
@@ -97,7 +101,7 @@ enum BodyState {
 ///
 /// No resource here takes a body, so a client that waits for "100 Continue" gets its answer at once
 /// (RFC 9110, 10.1.1).
-async fn discard_body<C: Clock, B>(
+async fn discard_body<C: Clock, B: BlockSource>(
     server: &Server<C, B>,
     exchange: &Exchange,
     fields: &Fields,

@@ -9,16 +9,16 @@ const WINDOW_LEN_MIN: usize = 4 << 10;
 const WINDOW_LEN_MAX: usize = 256 << 10;
 
 /// A part of the disk in memory.
-pub(super) struct Window<B> {
+pub(super) struct Window<B: BlockSource> {
     source: B,
-    buffer: Vec<u8>,
+    buffer: Option<B::Buffer>,
     start: u64,
     next_len: usize,
 }
 
 impl<B: BlockSource> Window<B> {
     pub(super) fn new(source: B) -> Self {
-        Self { source, buffer: Vec::new(), start: 0, next_len: WINDOW_LEN_MIN }
+        Self { source, buffer: None, start: 0, next_len: WINDOW_LEN_MIN }
     }
 
     /// Size of the disk, bytes.
@@ -32,12 +32,16 @@ impl<B: BlockSource> Window<B> {
             self.load(offset, len).await?;
         }
         let position = self.position_of(offset, len).ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok(&self.buffer[position..position + len])
+        Ok(&self.bytes()[position..position + len])
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], B::Buffer::as_ref)
     }
 
     fn position_of(&self, offset: u64, len: usize) -> Option<usize> {
         let position = usize::try_from(offset.checked_sub(self.start)?).ok()?;
-        (position.checked_add(len)? <= self.buffer.len()).then_some(position)
+        (position.checked_add(len)? <= self.bytes().len()).then_some(position)
     }
 
     async fn load(&mut self, offset: u64, len: usize) -> io::Result<()> {
@@ -45,17 +49,18 @@ impl<B: BlockSource> Window<B> {
         let rest = self.disk_len().saturating_sub(offset);
         let wanted = self.next_len.max(len.next_multiple_of(SECTOR_SIZE));
         let len = usize::try_from(rest).map_or(wanted, |rest| wanted.min(rest));
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(len, 0);
-        self.buffer = self.source.read(offset, buffer).await?;
+        self.buffer = None;
+        let buffer = self.source.buffer(len)?;
+        self.buffer = Some(self.source.read(offset, buffer, len).await?);
         self.start = offset;
         Ok(())
     }
 
     /// Grows the window while most of it is used, and shrinks it when a large file was skipped.
     fn adapt(&mut self, offset: u64) {
-        let end = self.start + self.buffer.len() as u64;
-        let near = offset <= end.saturating_add(self.buffer.len() as u64);
+        let len = self.bytes().len() as u64;
+        let end = self.start + len;
+        let near = offset <= end.saturating_add(len);
         self.next_len = if near { (self.next_len * 2).min(WINDOW_LEN_MAX) } else { WINDOW_LEN_MIN };
     }
 }

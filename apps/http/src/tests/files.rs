@@ -204,3 +204,35 @@ fn the_access_log_has_a_line_per_request() {
     get(&mut bed, "/", "");
     assert_eq!(bed.log_text(), "");
 }
+
+#[test]
+fn long_bodies_are_sent_from_where_they_are() {
+    let body = vec![b'x'; 2048];
+    let files: [(&str, &[u8]); 3] =
+        [("short", &body[..2047]), ("cached", &body), ("large.bin", large())];
+    let mut bed = Bed::new(archive(&files), "");
+    for (path, len, lent) in
+        [("short", 2047, 0), ("cached", 2048, 2048), ("large.bin", large().len(), large().len())]
+    {
+        let client = bed.connect();
+        client.send(format!("GET /{path} HTTP/1.1\r\nhost: x\r\n\r\n"));
+        bed.run();
+        assert_eq!(client.lent_len(), lent, "{path}");
+        assert_eq!(parse(&client.received(), false)[0].body.len(), len);
+    }
+}
+
+#[test]
+fn a_piece_that_is_taken_bit_by_bit_stays_the_same() {
+    let mut bed = bed();
+    let client = bed.connect_with_window(0);
+    client.send("GET /large.bin HTTP/1.1\r\nhost: x\r\n\r\n");
+    let (mut received, mut window) = (Vec::new(), 1);
+    while received.len() < large().len() || !received.ends_with(&large()[large().len() - 16..]) {
+        window = window * 7919 % 50_021;
+        client.open_window(window);
+        bed.run();
+        received.extend(client.received());
+    }
+    assert!(parse(&received, false)[0].body == large());
+}
