@@ -8,6 +8,7 @@ mod boot;
 mod conditions;
 mod cpu;
 mod cpus;
+mod density;
 mod figures;
 mod host;
 mod memory;
@@ -26,10 +27,11 @@ use session::Session;
 use std::process::ExitCode;
 
 /// What measures each part. A part that fails, or that was too noisy, takes nothing from the others.
-const PARTS: [(Part, Measure); 5] = [
+const PARTS: [(Part, Measure); 6] = [
     (Part::Block, block::measure),
     (Part::Boot, boot::measure),
     (Part::Cpu, cpu::measure),
+    (Part::Density, density::measure),
     (Part::Memory, memory::measure),
     (Part::Web, web::measure),
 ];

@@ -12,6 +12,8 @@ pub(crate) enum Part {
     Boot,
     /// Pieces of pure computation in a guest, against the same compiled natively.
     Cpu,
+    /// Many idle web appliances at once: starting them, their memory and processor time, a request to one.
+    Density,
     /// Size of the web image, memory of an idle appliance.
     Memory,
     /// The web appliance on each host against nginx: requests, downloads, uploads, latency.
@@ -27,6 +29,7 @@ impl Part {
             Self::Block => "block",
             Self::Boot => "boot",
             Self::Cpu => "cpu",
+            Self::Density => "density",
             Self::Memory => "memory",
             Self::Web => "web",
             Self::All => "all",
@@ -56,6 +59,9 @@ pub(crate) struct Options {
     /// Few and short runs: shows that the benchmarks work, not how fast anything is.
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Numbers of appliances of the part density [default: 1,10,100,1000, quick: 20].
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) appliances: Vec<u32>,
     /// Rounds of the part web: how often each server has its turn at a load [default: 5, quick: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: Option<u32>,
@@ -104,9 +110,10 @@ mod tests {
     #[test]
     fn lists_are_separated_by_commas_and_nothing_takes_no_time() {
         let options = parse("web --only close,upload --servers nginx,process-tap").unwrap().options;
+        assert_eq!(parse("density --appliances 5,50").unwrap().options.appliances, [5, 50]);
         assert_eq!(options.only, ["close", "upload"]);
         assert_eq!(options.servers, [Contender::Nginx, Contender::ProcessTap]);
-        for wrong in ["--rounds 0", "--seconds 0", "--servers apache", "walk"] {
+        for wrong in ["--appliances 0", "--rounds 0", "--seconds 0", "--servers apache", "walk"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

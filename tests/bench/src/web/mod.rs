@@ -5,7 +5,7 @@
 mod cell;
 mod contender;
 mod http;
-mod limits;
+pub(crate) mod limits;
 mod namespace;
 mod native;
 mod offload;
