@@ -1,32 +1,32 @@
-//! Name resolution, by smoltcp's DNS client in the set that also answers for no socket.
-use crate::link::Link;
+//! Name resolution (RFC 1035, RFC 3596): questions for the families that the interface has addresses
+//! of, repeated until they are answered or nobody waits any more.
+mod message;
+
 use crate::neighbors::Resolution;
-use crate::port::FramePort;
+use crate::slab::{Slab, SlabKey};
 use crate::stack::Stack;
 use alloc::vec::Vec;
-use core::net::IpAddr;
-use core::task::{Context, Poll};
-use smoltcp::iface::{SocketHandle, SocketSet};
-use smoltcp::socket::dns::{GetQueryResultError, QueryHandle, Socket};
-use smoltcp::time::Instant;
-use smoltcp::wire::{DnsQueryType, IpAddress, UdpPacket};
+use core::net::{IpAddr, SocketAddr};
+use core::task::{Context, Poll, Waker};
+use message::Family;
+use smoltcp::time::{Duration, Instant};
+use smoltcp::wire::{IpAddress, UdpPacket};
 
 /// Most queries at a time.
 const QUERIES_MAX: usize = 16;
 
-/// Room for the longest query with its headers.
-const QUERY_LEN_MAX: usize = 512;
+/// First wait for an answer, doubled each time, and the number of questions.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const TRIES: u32 = 4;
+
+/// How often to look whether the server's Ethernet address is known.
+const RESOLVE_RETRY: Duration = Duration::from_millis(10);
 
 const DNS_PORT: u16 = 53;
 
 /// Names a query.
-pub struct QueryId(QueryHandle);
-
-impl core::fmt::Debug for QueryId {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("QueryId(..)")
-    }
-}
+#[derive(Debug)]
+pub struct QueryId(SlabKey);
 
 /// Why a name was not resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,50 +54,93 @@ impl core::fmt::Display for DnsError {
 
 impl core::error::Error for DnsError {}
 
+/// A question that was not answered yet. Who answers has to know its number and port.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    family: Family,
+    id: u16,
+    port: u16,
+}
+
+#[derive(Debug)]
+struct Query {
+    /// As it is written in messages.
+    name: Vec<u8>,
+    open: Vec<Question>,
+    addresses: Vec<IpAddr>,
+    /// When the open questions are asked next, or given up.
+    next: Instant,
+    wait: Duration,
+    tries_left: u32,
+    waker: Option<Waker>,
+}
+
+impl Query {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Resolver {
-    sockets: SocketSet<'static>,
-    handle: SocketHandle,
+    queries: Slab<Query>,
     server: Option<IpAddress>,
-    active: usize,
-    due: Option<Instant>,
+    /// The names of the queries, none twice.
+    active: Vec<SlabKey>,
 }
 
 impl Resolver {
     pub(crate) fn new() -> Self {
-        let mut sockets = SocketSet::new(Vec::new());
-        let queries: Vec<_> = (0..QUERIES_MAX).map(|_| None).collect();
-        let handle = sockets.add(Socket::new(&[], queries));
-        Self { sockets, handle, server: None, active: 0, due: None }
-    }
-
-    /// The set that packets for no socket are given to.
-    pub(crate) fn sockets(&mut self) -> &mut SocketSet<'static> {
-        &mut self.sockets
+        Self { queries: Slab::new(), server: None, active: Vec::new() }
     }
 
     pub(crate) fn set_server(&mut self, server: Option<IpAddress>) {
         self.server = server;
-        let servers: Vec<_> = server.into_iter().collect();
-        self.socket().update_servers(&servers);
     }
 
     /// Whether a datagram may be an answer to a query.
     pub(crate) fn takes(&self, datagram: &UdpPacket<&[u8]>, source: IpAddress) -> bool {
-        self.active > 0 && datagram.src_port() == DNS_PORT && self.server == Some(source)
+        let asks = |query: &Query| query.open.iter().any(|q| q.port == datagram.dst_port());
+        datagram.src_port() == DNS_PORT
+            && self.server == Some(source)
+            && self.active.iter().filter_map(|&key| self.queries.get(key)).any(asks)
+    }
+
+    /// Takes an answer.
+    pub(crate) fn receive(&mut self, datagram: &UdpPacket<&[u8]>) -> Option<()> {
+        let port = datagram.dst_port();
+        for &key in &self.active {
+            let Some(query) = self.queries.get_mut(key) else { continue };
+            for index in 0..query.open.len() {
+                let Question { family, id, port: own } = query.open[index];
+                if own != port {
+                    continue;
+                }
+                let Some(found) = message::answer(datagram.payload(), id, &query.name, family)
+                else {
+                    continue;
+                };
+                query.addresses.extend(found);
+                query.open.swap_remove(index);
+                if query.open.is_empty() {
+                    query.wake();
+                }
+                return Some(());
+            }
+        }
+        None
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.due
-    }
-
-    fn socket(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut(self.handle)
+        let queries = self.active.iter().filter_map(|&key| self.queries.get(key));
+        queries.filter(|query| !query.open.is_empty()).map(|query| query.next).min()
     }
 }
 
 impl Stack {
-    /// Starts to look for the IPv4 addresses of `name`.
+    /// Starts to look for the addresses of `name`, of the families that the interface has addresses of.
     ///
     /// # Errors
     /// The query cannot be started.
@@ -105,15 +148,30 @@ impl Stack {
         if self.resolver.server.is_none() {
             return Err(DnsError::NoServer);
         }
-        if self.resolver.active >= QUERIES_MAX {
+        if self.resolver.active.len() >= QUERIES_MAX {
             return Err(DnsError::Busy);
         }
-        let cx = self.interface.context();
-        let query = self.resolver.socket().start_query(cx, name, DnsQueryType::A);
-        let handle = query.map_err(|_| DnsError::InvalidName)?;
-        self.resolver.active += 1;
-        self.resolver.due = Some(Instant::ZERO);
-        Ok(QueryId(handle))
+        let name = message::encode_name(name).ok_or(DnsError::InvalidName)?;
+        let families = [self.lease.map(|_| Family::Ipv4), self.ipv6.global().map(|_| Family::Ipv6)];
+        let open = families.into_iter().flatten().map(|family| self.question(family)).collect();
+        let query = Query {
+            name,
+            open,
+            addresses: Vec::new(),
+            next: Instant::ZERO,
+            wait: RETRY_FIRST,
+            tries_left: TRIES,
+            waker: None,
+        };
+        let key = self.resolver.queries.insert(query).ok_or(DnsError::Busy)?;
+        self.resolver.active.push(key);
+        Ok(QueryId(key))
+    }
+
+    fn question(&mut self, family: Family) -> Question {
+        let [a, b, c, d, ..] = self.random().to_le_bytes();
+        let port = u16::from_le_bytes([c, d]) | 0xc000; // A dynamic one (RFC 6335, 6).
+        Question { family, id: u16::from_le_bytes([a, b]), port }
     }
 
     /// The result of a query. With the result, the query is over and its name is taken away.
@@ -122,54 +180,74 @@ impl Stack {
         id: &mut Option<QueryId>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Vec<IpAddr>, DnsError>> {
-        let Some(QueryId(handle)) = *id else { return Poll::Ready(Err(DnsError::NotFound)) };
-        let socket = self.resolver.socket();
-        let result = match socket.get_query_result(handle) {
-            Ok(addresses) => Ok(addresses.into_iter().map(Into::into).collect()),
-            Err(GetQueryResultError::Failed) => Err(DnsError::NotFound),
-            Err(GetQueryResultError::Pending) => {
-                socket.register_query_waker(handle, cx.waker());
-                return Poll::Pending;
-            }
-        };
+        let Some(QueryId(key)) = *id else { return Poll::Ready(Err(DnsError::NotFound)) };
+        if let Some(query) = self.resolver.queries.get_mut(key)
+            && !query.open.is_empty()
+        {
+            query.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         *id = None;
-        self.resolver.active -= 1;
-        Poll::Ready(result)
+        let mut addresses = self.end_query(key).map(|query| query.addresses).unwrap_or_default();
+        if addresses.is_empty() {
+            return Poll::Ready(Err(DnsError::NotFound));
+        }
+        // Unique local addresses lead nowhere far: then IPv4 is the better choice (RFC 6724, 2.1).
+        let is_far = self.ipv6.global().is_some_and(|own| !own.is_unique_local());
+        addresses.sort_by_key(|address| address.is_ipv6() != is_far);
+        Poll::Ready(Ok(addresses))
     }
 
     /// Ends a query whose result nobody waits for.
     pub fn cancel_query(&mut self, id: QueryId) {
-        self.resolver.socket().cancel_query(id.0);
-        self.resolver.active -= 1;
+        self.end_query(id.0);
     }
 
-    /// Sends the queries that are due. Whether they all found room.
-    pub(crate) fn send_queries(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
-        if self.resolver.active == 0 || self.resolver.due.is_none_or(|due| due > now) {
-            return true;
+    fn end_query(&mut self, key: SlabKey) -> Option<Query> {
+        self.resolver.active.retain(|&active| active != key);
+        self.resolver.queries.remove(key)
+    }
+
+    /// Queues the questions that are due as datagrams.
+    pub(crate) fn poll_queries(&mut self, now: Instant) {
+        if self.resolver.next_deadline().is_none_or(|due| due > now) {
+            return;
         }
-        let Some(server) = self.resolver.server else { return true };
-        let destination = match self.resolve_mac(server, None, now) {
-            Resolution::Known(mac) => mac,
-            Resolution::Pending | Resolution::Unreachable => {
-                self.resolver.due = Some(now + RESOLVE_RETRY);
-                return true;
+        // A datagram would wait for the server's Ethernet address as long as it takes.
+        let server = self.resolver.server;
+        let way = server.map(|server| (server, self.resolve_mac(server, None, now)));
+        for index in 0..self.resolver.active.len() {
+            let key = self.resolver.active[index];
+            let Some(query) = self.resolver.queries.get_mut(key) else { continue };
+            if query.open.is_empty() || query.next > now {
+                continue;
             }
-        };
-        for _ in 0..=QUERIES_MAX {
-            let mut link = Link::sending(&self.link, port, destination, QUERY_LEN_MAX);
-            self.interface.poll_egress(now, &mut link, &mut self.resolver.sockets);
-            if link.is_full {
-                return false;
-            }
-            self.resolver.due = self.interface.poll_at(now, &self.resolver.sockets);
-            if self.resolver.due.is_none_or(|due| due > now) {
-                break;
+            match way {
+                Some((_, Resolution::Pending)) => query.next = now + RESOLVE_RETRY,
+                Some((server, Resolution::Known(_))) if query.tries_left > 0 => {
+                    query.tries_left -= 1;
+                    query.next = now + query.wait;
+                    query.wait *= 2;
+                    self.ask(key, server);
+                }
+                _ => {
+                    query.open.clear();
+                    query.wake();
+                }
             }
         }
-        true
+    }
+
+    fn ask(&mut self, key: SlabKey, server: IpAddress) {
+        let Some(query) = self.resolver.queries.get(key) else { return };
+        let server = SocketAddr::new(server.into(), DNS_PORT);
+        let message = |q: &Question| (q.port, message::question(q.id, &query.name, q.family));
+        let messages: Vec<_> = query.open.iter().map(message).collect();
+        for (port, message) in messages {
+            if let Some(own) = self.source_for(server.ip()) {
+                // Where there is no room, it is lost and asked again, like any datagram.
+                let _sent = self.queue_datagram(SocketAddr::new(own, port), server, &message);
+            }
+        }
     }
 }
-
-/// How often to look whether the server's Ethernet address is known.
-const RESOLVE_RETRY: smoltcp::time::Duration = smoltcp::time::Duration::from_millis(10);

@@ -13,6 +13,7 @@ use crate::slab::SlabKey;
 use crate::stack::{Stack, is_unicast};
 use crate::tcp::TcpError;
 use crate::tombstone::Verdict;
+use smoltcp::iface::SocketSet;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant;
@@ -133,7 +134,7 @@ impl Stack {
         }
     }
 
-    /// What smoltcp answers for no connection: resets, and answers to queries of names.
+    /// What smoltcp answers for no connection: resets.
     pub(crate) fn receive_other(
         &mut self,
         now: Instant,
@@ -141,7 +142,8 @@ impl Stack {
         port: &mut dyn FramePort,
     ) -> Option<()> {
         let mut link = Link::delivering(&self.link, port, received.source_mac, received.ip.bytes);
-        self.interface.poll_ingress_single(now, &mut link, self.resolver.sockets());
+        let mut no_sockets = SocketSet::new(alloc::vec::Vec::new());
+        self.interface.poll_ingress_single(now, &mut link, &mut no_sockets);
         Some(())
     }
 
@@ -322,7 +324,7 @@ impl Stack {
             return self.receive_dhcp(now, datagram.payload());
         }
         if self.resolver.takes(&datagram, received.ip.source) {
-            return self.receive_other(now, received, port);
+            return self.resolver.receive(&datagram);
         }
         if self.udp_takes(received, &datagram) {
             return Some(());

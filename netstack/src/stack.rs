@@ -237,6 +237,7 @@ impl Stack {
     pub fn poll(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
         self.expire(now);
         self.poll_dhcp(now);
+        self.poll_queries(now);
         self.is_blocked = !self.send_all(now, port);
         self.is_blocked
     }
@@ -300,7 +301,6 @@ impl Stack {
             && self.send_solicitations(now, port)
             && self.send_refusals(now, port)
             && self.send_datagrams(now, port)
-            && self.send_queries(now, port)
             && self.pump_all(now, port)
             // Connections and datagrams may have asked for addresses just now.
             && self.send_solicitations(now, port)

@@ -313,6 +313,43 @@ fn a_refusal_of_icmp_ends_only_the_connection_that_it_quotes() {
     }
 }
 
+#[test]
+fn names_are_looked_up_for_both_families() {
+    let client = fixed(client_config(), CLIENT6);
+    let server = Config { any_ip: true, ..fixed(server_config(), SERVER6) };
+    let mut world = World::with(client, server, 1, Faults { lost: 200, ..Faults::default() });
+    let mut query = Some(world.client.start_query("host.example").unwrap());
+    let mut addresses = None;
+    world.run_until(SECOND * 60, |world| {
+        while let Some(question) = world.server.udp_recv_any() {
+            let mut reply = question.data.clone();
+            reply[2..4].copy_from_slice(&[0x81, 0x80]);
+            reply[7] = 1;
+            let kind = reply[reply.len() - 3];
+            let data = if kind == 28 { SERVER6.octets().to_vec() } else { vec![9, 8, 7, 6] };
+            reply.extend_from_slice(&[0xc0, 12, 0, kind, 0, 1, 0, 0, 0, 60, 0, data.len() as u8]);
+            reply.extend_from_slice(&data);
+            world.server.udp_send_any(question.local, question.remote, &reply).unwrap();
+        }
+        if let Poll::Ready(result) = world.client.poll_query(&mut query, &mut no_context()) {
+            addresses = Some(result.unwrap());
+        }
+        addresses.is_some()
+    });
+    // A unique local address of ours leads nowhere far, so IPv4 comes first.
+    assert_eq!(addresses.unwrap(), [IpAddr::from([9, 8, 7, 6]), IpAddr::V6(SERVER6)]);
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up() {
+    let mut world = world();
+    let mut query = Some(world.client.start_query("host.example").unwrap());
+    world.run_for(SECOND * 20);
+    let result = world.client.poll_query(&mut query, &mut no_context());
+    assert_eq!(result, Poll::Ready(Err(paravane_netstack::DnsError::NotFound)));
+    assert!(world.client.next_deadline().is_none_or(|next| next > world.now));
+}
+
 /// Messages of discovery as a hostile neighbour makes them: well-formed as to checksum and hop limit.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![128u8..=137, 1u8..=4, Just(143)];
