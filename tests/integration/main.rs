@@ -16,6 +16,7 @@ mod malformed;
 mod namespace;
 mod network;
 mod pvh_loader;
+mod robustness;
 mod shim;
 mod sites;
 mod std_surface;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         std_surface::cases(),
         tap::cases(),
         network::cases(),
+        robustness::cases(),
         load::cases(),
         browser::cases(),
         bundle::cases(),

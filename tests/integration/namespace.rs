@@ -1,5 +1,8 @@
 //! Network namespaces, so that a case has a network of its own.
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -38,6 +41,23 @@ impl Namespace {
         let mut command = Command::new(program);
         command.args(enter).args(words);
         command
+    }
+
+    /// Does something on a thread that is in the namespace: sockets that it makes are of there.
+    pub(crate) fn inside<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| self.enter_thread().and_then(|()| f()));
+            thread.join().map_err(|_| anyhow!("a thread in the namespace panicked"))?
+        })
+    }
+
+    /// Moves the calling thread into the namespace.
+    pub(crate) fn enter_thread(&self) -> Result<()> {
+        let file = File::open(Path::new("/run/netns").join(&self.0))?;
+        // SAFETY: setns takes numbers; the descriptor is open, and only this thread is moved.
+        let result = unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) };
+        ensure!(result == 0, "setns: {}", std::io::Error::last_os_error());
+        Ok(())
     }
 
     /// Runs a command in the namespace; its failure is an error.

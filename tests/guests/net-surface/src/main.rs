@@ -1,10 +1,13 @@
 //! Guest that talks to a network. `client ADDRESS NAME` asks a server for everything that the sockets
-//! offer; `server` echoes. `network.rs` of the integration tests is the other side.
+//! offer; `server` has the services of [`server`]; `connect ADDRESS:PORT COUNT` opens and closes
+//! connections. `network.rs` and `robustness` of the integration tests are the other side.
+mod server;
+
 use paravane_abi::device::DeviceKind;
 use paravane_abi::manifest::{Manifest, ManifestDevice};
-use paravane_kernel::net::{NetError, TcpListener, TcpStream, UdpSocket, resolve, wait_configured};
-use paravane_kernel::time::timeout;
-use paravane_kernel::{console, run, stop_requested, task};
+use paravane_kernel::net::{NetError, TcpStream, UdpSocket, resolve, wait_configured};
+use paravane_kernel::time::{sleep, timeout};
+use paravane_kernel::{console, run};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -14,11 +17,10 @@ paravane_libc::image!(Manifest::new(
     &[ManifestDevice { kind: DeviceKind::Net as u32, required: 1 }]
 ));
 
-/// Ports of the server that the client talks to, and the one that the guest's own server has.
+/// Ports of the server that the client talks to.
 const UDP_ECHO: u16 = 7777;
 const TCP_REVERSE: u16 = 7778;
 const CLOSED: u16 = 7779;
-const OWN_ECHO: u16 = 7;
 
 /// More than one buffer and one window of the connection.
 const BULK_LEN: usize = 300_000;
@@ -28,7 +30,11 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words[..] {
         ["client", address, name] => run(client(address.parse().expect("an IPv4 address"), name)),
-        ["server"] => run(server()),
+        ["server"] => run(server::serve()),
+        ["connect", server, count] => run(connect(
+            server.parse().expect("a socket address"),
+            count.parse().expect("a number"),
+        )),
         _ => panic!("no such part: {words:?}"),
     };
     result.expect("the network works");
@@ -83,27 +89,20 @@ async fn read_to_end(stream: &mut TcpStream) -> Result<Vec<u8>, NetError> {
     }
 }
 
-/// Echoes datagrams and connections until asked to stop.
-async fn server() -> Result<(), NetError> {
-    let socket = UdpSocket::bind(OWN_ECHO)?;
-    let listener = TcpListener::bind(OWN_ECHO)?;
-    println!("address {}", wait_configured().await?);
-    task::spawn(async move {
-        while let Ok(datagram) = socket.recv_from().await {
-            // A full queue loses the answer, as a wire might.
-            let _ = socket.send_to(&datagram.data, datagram.remote);
-        }
-    });
-    task::spawn(async move {
-        while let Ok(mut stream) = listener.accept().await {
-            task::spawn(async move {
-                let all = read_to_end(&mut stream).await?;
-                stream.write_all(&all).await?;
-                stream.close().await
-            });
-        }
-    });
-    println!("ready");
-    stop_requested().await;
+/// Asks a server `count` times for a byte, each time over a new connection that this end closes first.
+/// There need not be a server at first.
+async fn connect(server: SocketAddr, count: u32) -> Result<(), NetError> {
+    println!("waiting for the server");
+    while TcpStream::connect(server).await.is_err() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(server).await?;
+        stream.write_all(b"?").await?;
+        let mut answer = [0];
+        assert_eq!(stream.read(&mut answer).await?, 1, "the server closed first");
+        stream.close().await?;
+        assert_eq!(stream.read(&mut answer).await?, 0, "more than was asked for");
+    }
     Ok(())
 }
