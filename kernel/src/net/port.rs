@@ -1,11 +1,11 @@
 //! The transmit queue of the driver, as the stack writes to it.
 use bytes::Bytes;
 use paravane_netstack::{FramePort, TxMeta};
-use paravane_pv_drivers::net::{Checksum, FrameMeta, Net, Segmentation, TransmitError, TxBuffer};
+use paravane_pv_drivers::net::{
+    Checksum, FrameMeta, Net, SMALL_FRAME_LEN_MAX, Segmentation, TransmitError, TxBuffer,
+};
 use paravane_pv_drivers::{Dma, Transport};
 
-/// Longest frame that gets a small buffer: what the driver keeps in its 2 KiB ones.
-const SMALL_LEN: usize = 2036;
 /// Longest frame: an IPv4 packet of 65535 bytes in Ethernet.
 const LARGE_LEN: usize = 14 + 65_535;
 
@@ -28,7 +28,8 @@ impl<'a, D: Dma, T: Transport> TxPort<'a, D, T> {
     /// Makes sure of a buffer of the class. Whether there is one.
     fn reserve(&mut self, class: usize) -> bool {
         if self.reserve[class].is_none() {
-            self.reserve[class] = self.driver.transmit_buffer([SMALL_LEN, LARGE_LEN][class]);
+            self.reserve[class] =
+                self.driver.transmit_buffer([SMALL_FRAME_LEN_MAX, LARGE_LEN][class]);
         }
         self.reserve[class].is_some()
     }
@@ -36,7 +37,7 @@ impl<'a, D: Dma, T: Transport> TxPort<'a, D, T> {
 
 impl<D: Dma, T: Transport> FramePort for TxPort<'_, D, T> {
     fn buffer(&mut self, len: usize) -> Option<&mut [u8]> {
-        let class = usize::from(len > SMALL_LEN);
+        let class = usize::from(len > SMALL_FRAME_LEN_MAX);
         // A large buffer in reserve takes a small frame if need be: room once offered stays.
         self.current = if self.reserve(class) { class } else { 1 };
         self.reserve[self.current].as_deref_mut()

@@ -19,7 +19,7 @@ mod transmit;
 
 pub use header::{Checksum, FrameMeta, Segmentation};
 pub use receive::RxFrame;
-pub use transmit::TxBuffer;
+pub use transmit::{SMALL_FRAME_LEN_MAX, TxBuffer};
 
 use crate::transport::{attach, negotiate};
 use crate::{AttachError, Dma, RingFault, Transport, VirtQueue};

@@ -1,7 +1,10 @@
 //! The receive queue: a stock of posted buffers, and frames put together from them.
 use super::NetFault;
 use super::header::{FrameMeta, HEADER_LEN, Header};
+use crate::dma::Row;
 use crate::{Chain, Dma, DmaBuffer, Segment, VirtQueue};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use paravane_abi::device::QueueSetup;
@@ -34,12 +37,15 @@ pub struct RxFrame<D: Dma> {
     first: Part<D>,
     /// Further buffers of a frame that does not fit into one (`MRG_RXBUF`).
     rest: Vec<Part<D>>,
+    /// Bytes in all of them.
+    len: usize,
 }
 
 impl<D: Dma> RxFrame<D> {
     fn parse(first: Part<D>) -> Result<Self, NetFault> {
         let header = Header::parse(first.bytes())?;
-        Ok(Self { header, first, rest: Vec::new() })
+        let len = first.len - HEADER_LEN;
+        Ok(Self { header, first, rest: Vec::new(), len })
     }
 
     /// What the device says of the frame.
@@ -63,7 +69,7 @@ impl<D: Dma> RxFrame<D> {
     /// Bytes of the frame.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.pieces().map(<[u8]>::len).sum()
+        self.len
     }
 
     /// Whether the frame has no bytes.
@@ -72,14 +78,29 @@ impl<D: Dma> RxFrame<D> {
         self.len() == 0
     }
 
-    /// The frame in one piece: as it is if it came in one, else copied to `scratch`.
+    /// The frame in one piece: as it is if it came in one, or in pieces that lie one behind the other;
+    /// else copied to `scratch`.
     pub fn contiguous<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         if self.rest.is_empty() {
             return self.first();
         }
+        if let Some(bytes) = self.span() {
+            return &bytes[HEADER_LEN..];
+        }
         scratch.clear();
         self.pieces().for_each(|piece| scratch.extend_from_slice(piece));
         scratch
+    }
+
+    /// Header and frame, if all buffers but the last are full and lie one behind the other.
+    fn span(&self) -> Option<&[u8]> {
+        let parts = core::iter::once(&self.first).chain(&self.rest);
+        let mut full = parts.take(self.rest.len());
+        if !full.all(|part| part.len == part.buffer.len()) {
+            return None;
+        }
+        let rest = self.rest.iter().map(|part| &part.buffer);
+        DmaBuffer::span(&self.first.buffer, rest, HEADER_LEN + self.len)
     }
 
     fn is_complete(&self) -> bool {
@@ -87,6 +108,7 @@ impl<D: Dma> RxFrame<D> {
     }
 
     fn push(&mut self, part: Part<D>) -> Result<(), NetFault> {
+        self.len += part.len;
         self.rest.push(part);
         if self.len() > FRAME_LEN_MAX { Err(NetFault::Long) } else { Ok(()) }
     }
@@ -108,8 +130,12 @@ pub(super) struct Receiver<D: Dma> {
     stock: u16,
     /// How many were, after the last refill.
     posted: u16,
-    /// Buffers to post again.
-    spare: Vec<DmaBuffer<D>>,
+    /// Buffers to post, in the order in which they came back: a device uses them in the order in which
+    /// they were posted, so neighbours stay neighbours, and a frame that takes several needs no copy to
+    /// be in one piece.
+    spare: VecDeque<DmaBuffer<D>>,
+    /// What the buffers are parts of, and how many there are; `None` while memory is short.
+    row: Option<(Arc<Row<D>>, u16)>,
     /// A frame of which not all buffers are there yet.
     partial: Option<RxFrame<D>>,
 }
@@ -117,7 +143,16 @@ pub(super) struct Receiver<D: Dma> {
 impl<D: Dma> Receiver<D> {
     pub(super) fn new(queue: VirtQueue<D, ()>, buffer_size: usize, mergeable: bool) -> Self {
         let stock = STOCK_MIN.min(queue.size());
-        Self { queue, buffer_size, mergeable, stock, posted: 0, spare: Vec::new(), partial: None }
+        Self {
+            queue,
+            buffer_size,
+            mergeable,
+            stock,
+            posted: 0,
+            spare: VecDeque::new(),
+            row: None,
+            partial: None,
+        }
     }
 
     pub(super) fn setup(&self) -> QueueSetup {
@@ -154,8 +189,15 @@ impl<D: Dma> Receiver<D> {
     }
 
     pub(super) fn recycle(&mut self, frame: RxFrame<D>) {
-        self.spare.push(frame.first.buffer);
-        self.spare.extend(frame.rest.into_iter().map(|part| part.buffer));
+        self.keep(frame.first.buffer);
+        frame.rest.into_iter().for_each(|part| self.keep(part.buffer));
+    }
+
+    /// Keeps a buffer to post it again, unless it is left from a row that was replaced.
+    fn keep(&mut self, buffer: DmaBuffer<D>) {
+        if self.row.as_ref().is_none_or(|(row, _)| buffer.is_part_of(row)) {
+            self.spare.push_back(buffer);
+        }
     }
 
     /// Doubles the stock when the device has used more than half of it since the last refill.
@@ -169,18 +211,30 @@ impl<D: Dma> Receiver<D> {
     ///
     /// With no memory for another buffer, the device has to do with fewer.
     pub(super) fn refill(&mut self, dma: &D) -> bool {
+        self.lengthen_row(dma);
         let missing = self.stock.saturating_sub(self.queue.in_flight());
         for _ in 0..missing.min(self.queue.free_descriptors()) {
-            let spare = self.spare.pop();
+            let spare = self.spare.pop_front();
             let fresh = || DmaBuffer::new(dma, self.buffer_size, BUFFER_ALIGN);
             let Some(buffer) = spare.or_else(fresh) else { break };
             // A dead queue has no free descriptors, so the chain fits.
             let _ = self.queue.add(Chain::to_write(Segment::whole(buffer)), ());
         }
-        // Buffers of dropped frames are replaced by fresh ones, so there can be too many.
-        self.spare.clear();
         self.posted = self.queue.in_flight();
         self.queue.publish()
+    }
+
+    /// Replaces the row of buffers by one as long as the stock, if it is shorter.
+    fn lengthen_row(&mut self, dma: &D) {
+        if self.row.as_ref().is_some_and(|(_, count)| *count >= self.stock) {
+            return;
+        }
+        let count = usize::from(self.stock);
+        if let Some((row, buffers)) = DmaBuffer::new_row(dma, count, self.buffer_size, BUFFER_ALIGN)
+        {
+            self.spare = buffers.collect();
+            self.row = Some((row, self.stock));
+        }
     }
 
     pub(super) fn enable_events(&mut self) -> bool {

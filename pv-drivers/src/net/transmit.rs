@@ -10,8 +10,9 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 use paravane_abi::device::QueueSetup;
 
-/// Bytes of a buffer for a frame that is not segmented by the device.
-const SMALL: usize = 2048;
+/// Bytes of a buffer for a frame that is not segmented by the device, or for headers and the 2 KiB of
+/// payload that a stack copies rather than shares.
+const SMALL: usize = 2304;
 /// Bytes of a buffer for the longest frame there can be.
 const LARGE: usize = (HEADER_LEN + FRAME_LEN_MAX).next_multiple_of(BUFFER_ALIGN);
 /// Small and large buffers kept for reuse, at most: together some 2 MiB.
@@ -19,6 +20,9 @@ const SPARE_MAX: [usize; 2] = [64, 28];
 /// Bytes of buffers and shared pieces in flight from which on senders have to wait. It bounds what a
 /// slow or stalled device can take of the guest's memory.
 const IN_FLIGHT_BYTES_MAX: usize = 4 << 20;
+
+/// Longest frame that takes a small buffer, bytes.
+pub const SMALL_FRAME_LEN_MAX: usize = SMALL - HEADER_LEN;
 
 /// Buffers that a caller may hold at a time and be sure of room for all of them.
 const HELD_MAX: u16 = 2;

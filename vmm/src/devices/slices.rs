@@ -46,6 +46,11 @@ impl GuestSlice {
         unsafe { VolatileSlice::new(self.0.iov_base.cast(), self.0.iov_len) }
     }
 
+    /// The address behind the last byte.
+    fn end(self) -> usize {
+        self.0.iov_base.addr() + self.0.iov_len
+    }
+
     /// The piece without its first `count` bytes; empty if it has no more.
     fn skip(self, count: usize) -> Self {
         let count = count.min(self.0.iov_len);
@@ -56,6 +61,15 @@ impl GuestSlice {
     /// The first `count` bytes of the piece, or all if it has fewer.
     fn truncate(self, count: usize) -> Self {
         Self(libc::iovec { iov_len: self.0.iov_len.min(count), ..self.0 })
+    }
+}
+
+/// Adds a piece at the end, as one with the last if it lies right behind that: a vectored call takes time
+/// for each piece.
+pub(super) fn append(slices: &mut Vec<GuestSlice>, slice: GuestSlice) {
+    match slices.last_mut() {
+        Some(last) if last.end() == slice.0.iov_base.addr() => last.0.iov_len += slice.len(),
+        _ => slices.push(slice),
     }
 }
 

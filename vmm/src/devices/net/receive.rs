@@ -1,7 +1,7 @@
 //! The receive queue: frames go straight from the kernel into the guest's buffers.
 use super::super::GuestFault;
 use super::super::queue::{Chain, Virtqueue};
-use super::super::slices::{GuestSlice, SLICES_MAX, total_len, write_at};
+use super::super::slices::{GuestSlice, SLICES_MAX, append, skip_bytes, total_len, write_at};
 use super::frames::FrameLink;
 use super::header::{ETHERNET_LEN, HEADER_LEN, NUM_BUFFERS_OFFSET};
 use crate::memory::GuestRam;
@@ -20,7 +20,6 @@ const SEGMENT_LEN_MAX: usize = HEADER_LEN + ETHERNET_LEN + 0x1_0000;
 #[derive(Debug, Clone, Copy)]
 struct Buffer {
     head: u16,
-    slice_count: usize,
     len: usize,
 }
 
@@ -35,6 +34,7 @@ pub(super) struct Receiver {
     frame_len_max: usize,
     chain: Chain,
     buffers: Vec<Buffer>,
+    /// The memory of `buffers`, neighbours as one.
     slices: Vec<GuestSlice>,
     /// Bytes in `slices`.
     capacity: usize,
@@ -93,16 +93,15 @@ impl Receiver {
 
     fn gather(&mut self, ram: &GuestRam) -> Result<(), GuestFault> {
         while self.wants_more() && self.queue.pop(ram, &mut self.chain)? {
-            let slices = &self.chain.writable;
-            let (slice_count, len) = (slices.len(), total_len(slices));
+            let len = total_len(&self.chain.writable);
             if !self.chain.readable.is_empty() {
                 return Err(self.queue.fault("a receive buffer is not writable"));
             }
             if len < HEADER_LEN {
                 return Err(self.queue.fault(format!("a receive buffer has {len} bytes")));
             }
-            self.slices.extend_from_slice(slices);
-            self.buffers.push(Buffer { head: self.chain.head, slice_count, len });
+            self.chain.writable.iter().for_each(|slice| append(&mut self.slices, *slice));
+            self.buffers.push(Buffer { head: self.chain.head, len });
             self.capacity += len;
         }
         self.capacity_max = self.capacity_max.max(self.capacity);
@@ -138,24 +137,23 @@ impl Receiver {
 
     /// Returns the buffers that the `len` bytes just read fill.
     fn deliver(&mut self, ram: &GuestRam, len: usize) -> Result<(), GuestFault> {
-        let (mut rest, mut used, mut slice_count) = (len, 0, 0);
-        while rest > 0 {
-            rest -= rest.min(self.buffers[used].len);
-            slice_count += self.buffers[used].slice_count;
+        let (mut room, mut used) = (0, 0);
+        while room < len {
+            room += self.buffers[used].len;
             used += 1;
         }
         let count = u16::try_from(used).unwrap_or(u16::MAX).to_le_bytes();
         write_at(&self.slices, NUM_BUFFERS_OFFSET, &count);
-        rest = len;
+        let mut rest = len;
         for buffer in self.buffers.drain(..used) {
             let written = rest.min(buffer.len);
             // A buffer is at most 4 GiB - 1, see `Virtqueue::pop`.
             let written_u32 = u32::try_from(written).unwrap_or(u32::MAX);
             self.queue.add_used(ram, buffer.head, written_u32)?;
-            self.capacity -= buffer.len;
             rest -= written;
         }
-        self.slices.drain(..slice_count);
+        self.capacity -= room;
+        skip_bytes(&mut self.slices, room);
         Ok(())
     }
 }
