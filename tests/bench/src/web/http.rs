@@ -89,6 +89,7 @@ pub(crate) fn on_client_cpu<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
 
     #[test]
     fn heads_are_read_when_they_are_whole() {
@@ -96,6 +97,33 @@ mod tests {
         let len = text.len() - 4;
         assert_eq!(Head::parse(text).unwrap(), Some(Head { len, body_len: 12 }));
         assert_eq!(Head::parse(&text[..len - 1]).unwrap(), None);
+    }
+
+    /// What is said of a server that answers with a length and a body.
+    fn verified(len: usize, body: &[u8]) -> Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n");
+        let answer = [head.as_bytes(), body].concat();
+        let server = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream.write_all(&answer).unwrap();
+        });
+        let result = verify(&address, File::Kib1);
+        server.join().unwrap();
+        result
+    }
+
+    #[test]
+    fn a_body_is_compared_byte_by_byte() {
+        let mut body = File::Kib1.body();
+        assert!(verified(1024, &body).is_ok());
+        assert!(verified(1023, &body[..1023]).is_err(), "shorter than the file");
+        assert!(verified(1024, &body[..1000]).is_err(), "cut off");
+        body.swap(500, 501);
+        assert!(verified(1024, &body).is_err(), "another one");
     }
 
     #[test]

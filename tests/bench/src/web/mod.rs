@@ -55,33 +55,33 @@ struct Plan {
 }
 
 pub(crate) fn measure(session: &mut Session) -> Result<()> {
-    ensure!(installed("wrk"), "there is no wrk");
+    if !installed("wrk") {
+        eprintln!("web: no wrk: the part is left out");
+        session.figures.condition("web", "left out (no wrk)".into());
+        return Ok(());
+    }
     limits::raise_open_files()?;
     namespace::set_up()?;
     let plan = Plan::new(session)?;
-    let expected = plan.expected();
     eprintln!(
         "web: {} loads, {} servers, {} rounds of {} s: about {} minutes",
         plan.cells.len(),
         plan.contenders.len(),
         plan.rounds,
         plan.seconds,
-        clock(expected)
+        clock(plan.expected())
     );
     note_conditions(session, &plan);
     let folder = tempfile::tempdir()?;
     let site = Site::write(folder.path())?;
-    let mut progress = Progress::new(plan.runs(), expected);
-    let mut outcomes = Vec::new();
     let default = namespace::congestion()?;
-    for cell in &plan.cells {
-        outcomes.push(plan.run_cell(session, cell, &site, &mut progress)?);
-        session.raw("web", raw(&plan, &outcomes))?;
-    }
+    let outcomes = plan.run(session, &site);
     if namespace::is_own() {
+        // For the parts that follow.
         namespace::set_congestion(&default)?;
     }
-    report(session, &outcomes)
+    report(session, &outcomes?);
+    Ok(())
 }
 
 impl Plan {
@@ -117,6 +117,17 @@ impl Plan {
             self.cells.iter().map(|cell| f64::from(self.rounds) * run_s(cell) + START_S).sum();
         #[expect(clippy::cast_precision_loss, reason = "a handful")]
         Duration::from_secs_f64(round_s * self.contenders.len() as f64)
+    }
+
+    /// Measures everything.
+    fn run(&self, session: &mut Session, site: &Site) -> Result<Vec<Outcome>> {
+        let mut progress = Progress::new(self.runs(), self.expected());
+        let mut outcomes = Vec::new();
+        for cell in &self.cells {
+            outcomes.push(self.run_cell(session, cell, site, &mut progress)?);
+            session.raw("web", raw(self, &outcomes))?;
+        }
+        Ok(outcomes)
     }
 
     /// Measures all servers under a load.
@@ -308,7 +319,7 @@ fn raw(plan: &Plan, outcomes: &[Outcome]) -> Value {
 }
 
 /// Adds the table and the plots, and says what speaks against the session.
-fn report(session: &mut Session, outcomes: &[Outcome]) -> Result<()> {
+fn report(session: &mut Session, outcomes: &[Outcome]) {
     let quick = session.options.quick;
     session.table(results::markdown(outcomes, quick));
     plots::draw(session, outcomes, quick);
@@ -325,5 +336,4 @@ fn report(session: &mut Session, outcomes: &[Outcome]) -> Result<()> {
             }
         }
     }
-    Ok(())
 }
