@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 const FLOWS_MAX: usize = 1024;
 /// A flow that was silent for this long is forgotten (RFC 4787, 4.3, asks for two minutes).
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often flows are looked at for silence.
+/// How often flows are looked at for silence at most.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Most datagrams taken from one socket in a row.
 const DATAGRAMS_PER_TURN: usize = 64;
@@ -259,11 +259,14 @@ impl Datagrams {
         if now < self.next_sweep {
             return;
         }
-        self.next_sweep = now + SWEEP_INTERVAL;
         let is_silent = |flow: &Flow| flow.last_used + PATIENCE <= now;
         let silent: Vec<usize> =
             self.flows.iter().filter(|(_, flow)| is_silent(flow)).map(|(key, _)| key).collect();
         silent.into_iter().for_each(|key| self.forget(key));
+        // Who is silent now will be forgotten when its time is over, and not looked at until then.
+        let oldest = self.flows.iter().map(|(_, flow)| flow.last_used).min();
+        let due = oldest.map_or(now, |last_used| last_used + PATIENCE);
+        self.next_sweep = due.max(now + SWEEP_INTERVAL);
     }
 
     fn make_room(&mut self) {

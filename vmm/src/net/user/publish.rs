@@ -1,5 +1,6 @@
 //! `--publish`: ports of the host that lead to the guest.
 use mio::net::{TcpListener, UdpSocket};
+use rustix::net::sockopt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -79,6 +80,8 @@ impl Publish {
         let listener = TcpListener::bind(self.host).map_err(|error| self.error(&error))?;
         // Listening once more only sets the backlog (listen(2)), which the library has at 128.
         rustix::net::listen(&listener, BACKLOG).map_err(|error| self.error(&error.into()))?;
+        // Its connections have this from it: what the guest sends was cut into segments already.
+        sockopt::set_tcp_nodelay(&listener, true).map_err(|error| self.error(&error.into()))?;
         Ok(listener)
     }
 
@@ -145,5 +148,14 @@ mod tests {
         let publish = Publish { host, guest_port: 80, protocol: Protocol::Tcp };
         let error = publish.listen().unwrap_err();
         assert_eq!(error.to_string(), format!("cannot publish {host}: address already in use"));
+    }
+
+    #[test]
+    fn connections_have_it_from_their_port_that_small_segments_do_not_wait() {
+        let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = Publish { host, guest_port: 80, protocol: Protocol::Tcp }.listen().unwrap();
+        let _client = std::net::TcpStream::connect(host).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        assert!(stream.nodelay().unwrap());
     }
 }

@@ -167,6 +167,8 @@ impl Relays {
             return None;
         }
         let stream = TcpStream::connect(destination).ok()?;
+        // As for published ports. Without it, some of what the guest sends waits for more.
+        let _ = stream.set_nodelay(true);
         self.add(stream, GuestEnd::Offered(id), registry).ok()
     }
 
@@ -179,8 +181,6 @@ impl Relays {
         let entry = self.relays.vacant_entry();
         let token = Source::Relay(entry.key()).token();
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        // What the other end of a relay sends was cut into segments already.
-        let _ = stream.set_nodelay(true);
         let signal = Signal::new(entry.key(), &self.ready);
         signal.raise();
         entry.insert(Relay::new(stream, guest, signal));
