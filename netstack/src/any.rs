@@ -5,18 +5,17 @@
 //! their addresses.
 use crate::connection::{ConnectionId, Owner};
 use crate::flow::{Flow, SeededMap, seeded_map};
-use crate::ingress::Received;
-use crate::ip::{parse_ipv4, parse_ipv6};
-use crate::port::{ClosedPort, FramePort};
+use crate::port::FramePort;
 use crate::slab::{Slab, SlabKey};
 use crate::stack::Stack;
+use crate::tcp::control::{PeerSyn, Tcb};
+use crate::tcp::segment::Segment;
+use crate::tcp::sequence::Seq;
 use crate::udp::{Datagram, UdpError};
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::task::{Context, Poll, Waker};
 use smoltcp::time::Instant;
-use smoltcp::wire::IpAddress;
 
 /// Most connections on offer at a time; more SYNs are dropped, and come again.
 const OFFERS_MAX: usize = 256;
@@ -33,18 +32,9 @@ pub struct PendingId(SlabKey);
 struct Offer {
     flow: Flow,
     source_mac: [u8; 6],
-    syn: Vec<u8>,
-}
-
-impl Offer {
-    /// The SYN as it came.
-    fn received(&self) -> Option<Received<'_>> {
-        let ip = match self.flow.remote.addr {
-            IpAddress::Ipv4(_) => parse_ipv4(&self.syn)?,
-            IpAddress::Ipv6(_) => parse_ipv6(&self.syn).ok()?,
-        };
-        Some(Received { source_mac: self.source_mac, is_group: false, ip })
-    }
+    syn: PeerSyn,
+    /// The sequence number behind it.
+    end: Seq,
 }
 
 #[derive(Debug)]
@@ -97,7 +87,12 @@ impl AnyIp {
 
 impl Stack {
     /// Puts a connection on offer. A SYN repeated meanwhile changes nothing.
-    pub(crate) fn offer(&mut self, flow: Flow, received: &Received<'_>) -> Option<()> {
+    pub(crate) fn offer(
+        &mut self,
+        flow: Flow,
+        source_mac: [u8; 6],
+        segment: &Segment<'_>,
+    ) -> Option<()> {
         let any = self.any.as_mut()?;
         if any.by_flow.contains_key(&flow) {
             return Some(());
@@ -105,8 +100,7 @@ impl Stack {
         if any.offers.len() >= OFFERS_MAX {
             return None;
         }
-        let offer =
-            Offer { flow, source_mac: received.source_mac, syn: received.ip.bytes.to_vec() };
+        let offer = Offer { flow, source_mac, syn: PeerSyn::of(segment), end: segment.end() };
         let key = any.offers.insert(offer)?;
         any.by_flow.insert(flow, key);
         any.fresh.push_back(key);
@@ -127,13 +121,15 @@ impl Stack {
     /// Answers the guest's SYN. `None` if there are too many connections: the guest is refused.
     pub fn accept_pending(&mut self, id: PendingId, now: Instant) -> Option<ConnectionId> {
         let offer = self.any.as_mut()?.take(id)?;
-        let Some(key) = self.open(offer.flow, Owner::Application) else {
+        let tcb = Tcb::accept(&self.opening(&offer.flow, now), &offer.syn, now);
+        let Some(key) = self.add_connection(offer.flow, tcb, Owner::Application) else {
             self.any.as_mut()?.refused.push_back(offer);
             return None;
         };
-        if let Some(received) = offer.received() {
-            self.deliver(key, now, &received, &mut ClosedPort);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.peer_mac = Some(offer.source_mac);
         }
+        self.mark_dirty(key);
         Some(ConnectionId(key))
     }
 
@@ -175,17 +171,12 @@ impl Stack {
     }
 
     /// Sends the resets of refused connections. Whether they all found room.
-    pub(crate) fn send_refusals(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
-        while self.any.as_ref().is_some_and(AnyIp::has_output) {
-            if port.buffer(self.link.frame_len_max(0)).is_none() {
+    pub(crate) fn send_refusals(&mut self, port: &mut dyn FramePort) -> bool {
+        while let Some(offer) = self.any.as_ref().and_then(|any| any.refused.front()) {
+            if !self.send_refusal(&offer.flow, None, offer.end, offer.source_mac, port) {
                 return false;
             }
-            let Some(offer) = self.any.as_mut().and_then(|any| any.refused.pop_front()) else {
-                break;
-            };
-            if let Some(received) = offer.received() {
-                self.receive_other(now, &received, port);
-            }
+            self.any.as_mut().and_then(|any| any.refused.pop_front());
         }
         true
     }

@@ -1,227 +1,257 @@
-//! How much memory each TCP connection gets.
+//! The memory that holds the data of TCP connections.
+use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::task::Waker;
-use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
 
-/// Sizes of the buffers of TCP connections, bytes.
+/// Sizes of the queues of TCP connections, bytes.
 ///
-/// smoltcp's buffers keep their size, so the size is chosen when a connection starts: a fixed share
-/// of what is left of `total`. A few connections get buffers fit for bulk transfers, thousands get
-/// the smallest ones.
+/// Queues take memory when there is something in them, and give it back when there is not. How much
+/// one may hold is a share of what is left of `total`, anew each time: a few connections get queues
+/// fit for bulk transfers, thousands get the smallest ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferLimits {
-    /// Smallest receive buffer.
+    /// What a connection may always have waiting to be read.
     pub rx_min: usize,
-    /// Largest receive buffer; never more than 65535.
+    /// Most that may wait to be read: the largest receive window.
     pub rx_max: usize,
-    /// Smallest transmit buffer.
+    /// What a connection may always have on its way to the peer.
     pub tx_min: usize,
-    /// Largest transmit buffer.
+    /// Most that may be on its way to the peer.
     pub tx_max: usize,
-    /// What all buffers together should take; exceeded only by connections with the smallest ones.
+    /// What all queues together should take; exceeded only for the sake of `rx_min` and `tx_min`.
     pub total: usize,
 }
 
 /// One connection gets this part of the memory that is left.
-const SHARE: usize = 32;
+const SHARE: usize = 8;
 
-/// A receive buffer is this part of the transmit buffer, within its limits: servers mostly send.
-const RX_PER_TX: usize = 4;
+/// Sizes of chunks, bytes, and how many of each are kept for the next who needs one: clearing a new
+/// one costs more than all else that is done for a short message.
+const CLASSES: [usize; 3] = [2 << 10, 16 << 10, 64 << 10];
+const KEPT_MAX: [usize; 3] = [64, 16, 16];
 
-/// Largest receive buffer: windows that need no scaling. smoltcp takes the window of its own SYN, which
-/// is never scaled, for a scaled one; with a shift above 0, a peer could overrun the buffer.
-const RX_LEN_MAX: usize = 65535;
+/// How long chunks are kept after the last one came or went.
+const KEPT_TIME: Duration = Duration::from_secs(10);
 
-/// Sockets that came back are kept for new connections, as clearing the buffers of a new socket costs
-/// more than all the rest of a short connection: up to this part of the memory that is left ...
-const IDLE_SHARE: usize = 2;
+/// A piece of memory with data in its middle.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    memory: Box<[u8]>,
+    start: u32,
+    end: u32,
+}
 
-/// ... and until none has come or gone for so long.
-const IDLE_TIME: Duration = Duration::from_secs(10);
+impl Chunk {
+    fn new(memory: Box<[u8]>) -> Self {
+        Self { memory, start: 0, end: 0 }
+    }
 
-/// Hands out sockets with their buffers, and knows how much is out.
+    pub(crate) fn capacity(&self) -> usize {
+        self.memory.len()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.memory[self.start as usize..self.end as usize]
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start as usize..self.end as usize]
+    }
+
+    /// The free space behind the data.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        &mut self.memory[self.end as usize..]
+    }
+
+    /// Adds `len` bytes that were written to the [`room`](Self::room).
+    pub(crate) fn extend(&mut self, len: usize) {
+        let room = self.memory.len() - self.end as usize;
+        self.end += crate::tcp::length(len.min(room));
+    }
+
+    /// Adds bytes off the front of `bytes`, as many as there is room for. How many.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
+        let room = self.room();
+        let len = bytes.len().min(room.len());
+        room[..len].copy_from_slice(&bytes[..len]);
+        self.extend(len);
+        len
+    }
+
+    /// Takes `len` bytes off the front.
+    pub(crate) fn consume(&mut self, len: usize) {
+        self.start += crate::tcp::length(len.min(self.len()));
+    }
+}
+
+/// Hands out memory, and knows how much is out.
 #[derive(Debug)]
 pub(crate) struct BufferBudget {
     limits: BufferLimits,
     used: usize,
-    /// Sockets that came back, and the bytes of their buffers.
-    idle: Vec<tcp::Socket<'static>>,
-    idle_len: usize,
+    /// Chunks that came back, by class.
+    kept: [Vec<Box<[u8]>>; CLASSES.len()],
     /// When they are dropped; unknown since the last one came or went.
-    idle_until: Option<Instant>,
+    kept_until: Option<Instant>,
 }
 
 impl BufferBudget {
     pub(crate) fn new(limits: BufferLimits) -> Self {
-        Self { limits, used: 0, idle: Vec::new(), idle_len: 0, idle_until: None }
+        Self { limits, used: 0, kept: Default::default(), kept_until: None }
     }
 
+    /// Bytes that are out.
     pub(crate) fn used(&self) -> usize {
         self.used
     }
 
-    /// A closed socket, to give back with [`release`](Self::release). It is a smaller one than the
-    /// connection's due if there is no memory for that, and `None` if there is not even memory for the
-    /// smallest.
-    pub(crate) fn socket(&mut self) -> Option<tcp::Socket<'static>> {
-        let mut tx = self.tx_len();
-        let socket = loop {
-            if let Some(socket) = self.take_idle(tx).or_else(|| self.new_socket(tx)) {
-                break socket;
-            }
-            if tx <= self.limits.tx_min {
-                return None;
-            }
-            tx = (tx / 2).max(self.limits.tx_min);
-        };
-        self.used += buffer_len(&socket);
-        Some(socket)
+    /// The largest receive window that is ever given.
+    pub(crate) fn receive_max(&self) -> usize {
+        self.limits.rx_max
     }
 
-    fn new_socket(&self, tx: usize) -> Option<tcp::Socket<'static>> {
-        let (rx, tx) = (zeroed(self.rx_len(tx))?, zeroed(tx)?);
-        Some(tcp::Socket::new(tcp::SocketBuffer::new(rx), tcp::SocketBuffer::new(tx)))
+    /// Most that one connection may have waiting to be read now.
+    pub(crate) fn receive_limit(&self) -> usize {
+        self.share().clamp(self.limits.rx_min, self.limits.rx_max)
     }
 
-    /// A socket that came back whose transmit buffer has `tx` bytes, or half of that.
-    fn take_idle(&mut self, tx: usize) -> Option<tcp::Socket<'static>> {
-        let fits = |socket: &tcp::Socket<'_>| (tx / 2..=tx).contains(&socket.send_capacity());
-        let index = self.idle.iter().rposition(fits)?;
-        let socket = self.idle.swap_remove(index);
-        self.idle_len -= buffer_len(&socket);
-        self.idle_until = None;
-        Some(socket)
+    /// Most that one connection may have on its way now.
+    pub(crate) fn send_limit(&self) -> usize {
+        self.share().clamp(self.limits.tx_min, self.limits.tx_max)
     }
 
-    /// Takes a socket back. The next connection's `listen` or `connect` resets it.
-    pub(crate) fn release(&mut self, mut socket: tcp::Socket<'static>) {
-        let len = buffer_len(&socket);
+    /// Whether a connection that holds `held` bytes of received data may take more.
+    pub(crate) fn takes_more(&self, held: usize) -> bool {
+        self.used < self.limits.total || held < self.limits.rx_min
+    }
+
+    fn share(&self) -> usize {
+        self.limits.total.saturating_sub(self.used) / SHARE
+    }
+
+    /// Counts bytes that a connection keeps without a chunk.
+    pub(crate) fn charge(&mut self, len: usize) {
+        self.used += len;
+    }
+
+    /// They are not kept any more.
+    pub(crate) fn discharge(&mut self, len: usize) {
         self.used -= len;
-        let left = self.limits.total.saturating_sub(self.used);
-        if self.idle_len + len <= left / IDLE_SHARE {
-            socket.abort();
-            // Whoever waited does not any more, and is not to be kept alive by the wait.
-            socket.register_recv_waker(Waker::noop());
-            socket.register_send_waker(Waker::noop());
-            self.idle_len += len;
-            self.idle.push(socket);
-            self.idle_until = None;
+    }
+
+    /// An empty chunk fit for `wanted` bytes, or else one of the largest; `None` without memory.
+    pub(crate) fn chunk(&mut self, wanted: usize) -> Option<Chunk> {
+        let class = CLASSES.iter().position(|size| wanted <= *size).unwrap_or(CLASSES.len() - 1);
+        let memory = match self.kept[class].pop() {
+            Some(memory) => {
+                self.kept_until = None;
+                memory
+            }
+            None => zeroed(CLASSES[class])?,
+        };
+        self.used += memory.len();
+        Some(Chunk::new(memory))
+    }
+
+    /// Takes a chunk back.
+    pub(crate) fn release(&mut self, chunk: Chunk) {
+        self.used -= chunk.capacity();
+        let class = CLASSES.iter().position(|size| *size == chunk.capacity());
+        if let Some(class) = class
+            && self.kept[class].len() < KEPT_MAX[class]
+        {
+            self.kept[class].push(chunk.memory);
+            self.kept_until = None;
         }
     }
 
-    /// Drops the sockets that came back when nobody has wanted one for a while.
+    /// Drops the chunks that came back when nobody has wanted one for a while.
     pub(crate) fn expire(&mut self, now: Instant) {
-        if now >= *self.idle_until.get_or_insert(now + IDLE_TIME) {
-            self.idle = Vec::new();
-            self.idle_len = 0;
+        if self.has_kept() && now >= *self.kept_until.get_or_insert(now + KEPT_TIME) {
+            self.kept = Default::default();
         }
     }
 
     /// When to call [`expire`](Self::expire).
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        (!self.idle.is_empty()).then_some(self.idle_until.unwrap_or(Instant::ZERO))
+        self.has_kept().then_some(self.kept_until.unwrap_or(Instant::ZERO))
     }
 
-    /// The transmit buffer that a new connection is due.
-    fn tx_len(&self) -> usize {
-        let share = self.limits.total.saturating_sub(self.used) / SHARE;
-        power_of_two_below(share).clamp(self.limits.tx_min, self.limits.tx_max)
-    }
-
-    /// The receive buffer that goes with a transmit buffer of `tx` bytes.
-    fn rx_len(&self, tx: usize) -> usize {
-        (tx / RX_PER_TX).clamp(self.limits.rx_min, self.limits.rx_max).min(RX_LEN_MAX)
+    fn has_kept(&self) -> bool {
+        self.kept.iter().any(|kept| !kept.is_empty())
     }
 }
 
-/// A buffer of `len` bytes, if there is memory for it.
-fn zeroed(len: usize) -> Option<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(len).ok()?;
-    buffer.resize(len, 0);
-    Some(buffer)
-}
-
-fn buffer_len(socket: &tcp::Socket<'_>) -> usize {
-    socket.recv_capacity() + socket.send_capacity()
-}
-
-fn power_of_two_below(value: usize) -> usize {
-    if value == 0 { 0 } else { 1 << value.ilog2() }
+/// Memory of `len` bytes, if there is any.
+fn zeroed(len: usize) -> Option<Box<[u8]>> {
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(len).ok()?;
+    memory.resize(len, 0);
+    Some(memory.into_boxed_slice())
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const LIMITS: BufferLimits = BufferLimits {
+    pub(crate) const LIMITS: BufferLimits = BufferLimits {
         rx_min: 4 << 10,
-        rx_max: 64 << 10,
+        rx_max: 1 << 20,
         tx_min: 4 << 10,
         tx_max: 1 << 20,
         total: 16 << 20,
     };
 
-    fn lengths(socket: &tcp::Socket<'_>) -> (usize, usize) {
-        (socket.recv_capacity(), socket.send_capacity())
+    #[test]
+    fn the_first_is_rich_the_last_is_poor() {
+        let mut budget = BufferBudget::new(LIMITS);
+        assert_eq!((budget.send_limit(), budget.receive_limit()), (1 << 20, 1 << 20));
+        budget.charge(12 << 20);
+        assert_eq!(budget.send_limit(), 512 << 10);
+        budget.charge(5 << 20);
+        assert_eq!((budget.send_limit(), budget.receive_limit()), (LIMITS.tx_min, LIMITS.rx_min));
+        assert!(budget.takes_more(LIMITS.rx_min - 1) && !budget.takes_more(LIMITS.rx_min));
     }
 
     #[test]
-    fn the_first_is_rich_the_thousandth_is_poor() {
+    fn a_chunk_fits_what_is_wanted_and_is_used_again() {
         let mut budget = BufferBudget::new(LIMITS);
-        assert_eq!(lengths(&budget.socket().unwrap()), (RX_LEN_MAX, 512 << 10));
-        for _ in 0..1000 {
-            budget.socket().unwrap();
+        for (wanted, capacity) in [(1, 2 << 10), (3000, 16 << 10), (1 << 20, 64 << 10)] {
+            let mut chunk = budget.chunk(wanted).unwrap();
+            assert_eq!((chunk.capacity(), budget.used()), (capacity, capacity));
+            assert_eq!(chunk.push(b"abc"), 3);
+            chunk.consume(1);
+            assert_eq!(chunk.data(), b"bc");
+            budget.release(chunk);
+            assert_eq!(budget.used(), 0);
+            let chunk = budget.chunk(wanted).unwrap();
+            assert!(!budget.has_kept(), "the chunk was not used again");
+            assert_eq!(chunk.len(), 0);
+            budget.release(chunk);
+            budget.kept = Default::default();
         }
-        assert_eq!(lengths(&budget.socket().unwrap()), (4 << 10, 4 << 10));
-        assert!(budget.used() < LIMITS.total + 1000 * (8 << 10));
     }
 
     #[test]
-    fn without_memory_there_is_no_socket() {
-        let huge = 1 << 60;
-        let limits = BufferLimits { tx_min: huge, tx_max: huge, total: huge, ..LIMITS };
-        let mut budget = BufferBudget::new(limits);
-        assert!(budget.socket().is_none());
-        assert_eq!(budget.used(), 0);
-    }
-
-    #[test]
-    fn what_is_given_back_is_there_again() {
-        let mut budget = BufferBudget::new(LIMITS);
-        let socket = budget.socket().unwrap();
-        assert_eq!(budget.used(), buffer_len(&socket));
-        budget.release(socket);
-        assert_eq!(budget.used(), 0);
-        budget.socket().unwrap();
-        assert!(budget.idle.is_empty(), "the socket was not used again");
-    }
-
-    #[test]
-    fn a_rich_connection_gets_no_poor_socket() {
-        let mut budget = BufferBudget::new(LIMITS);
-        let sockets: Vec<_> = (0..1000).map(|_| budget.socket().unwrap()).collect();
-        sockets.into_iter().rev().for_each(|socket| budget.release(socket));
-        assert!(budget.idle_len <= LIMITS.total / IDLE_SHARE);
-        assert!(budget.idle.iter().any(|socket| socket.send_capacity() == LIMITS.tx_min));
-        assert!(budget.socket().unwrap().send_capacity() >= 256 << 10);
-    }
-
-    #[test]
-    fn idle_sockets_go_after_a_while() {
+    fn chunks_are_kept_in_bounds_and_for_a_while() {
         let mut budget = BufferBudget::new(LIMITS);
         let at = Instant::from_secs;
-        let [first, second] = [budget.socket().unwrap(), budget.socket().unwrap()];
+        let chunks: Vec<_> = (0..1000).map(|_| budget.chunk(1).unwrap()).collect();
         assert_eq!(budget.next_deadline(), None);
-        budget.release(first);
+        chunks.into_iter().for_each(|chunk| budget.release(chunk));
+        assert_eq!((budget.kept[0].len(), budget.used()), (KEPT_MAX[0], 0));
         assert_eq!(budget.next_deadline(), Some(Instant::ZERO));
         budget.expire(at(1));
         assert_eq!(budget.next_deadline(), Some(at(11)));
-        budget.release(second);
+        let chunk = budget.chunk(1).unwrap();
+        budget.release(chunk);
         budget.expire(at(11));
-        assert_eq!((budget.idle.len(), budget.next_deadline()), (2, Some(at(21))));
+        assert_eq!(budget.next_deadline(), Some(at(21)));
         budget.expire(at(21));
-        assert_eq!((budget.idle_len, budget.next_deadline()), (0, None));
+        assert_eq!(budget.next_deadline(), None);
     }
 }

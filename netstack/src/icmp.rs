@@ -12,12 +12,12 @@ use crate::mld;
 use crate::ndp;
 use crate::port::FramePort;
 use crate::stack::{MTU_MIN, Stack, is_unicast};
-use crate::tcp::TcpError;
+use crate::tcp::control::Opening;
+use crate::tcp::sequence::Seq;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
-use smoltcp::socket::tcp::State;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{IpAddress, IpProtocol, TcpSeqNumber, checksum};
+use smoltcp::wire::{IpAddress, IpProtocol, checksum};
 
 /// Bytes in front of what a message carries.
 const HEADER_LEN: usize = 8;
@@ -268,14 +268,18 @@ impl Stack {
     pub(crate) fn icmp_error(&mut self, flow: &Flow, sequence: u32, error: IcmpError) {
         let Some(&key) = self.flows.get(flow) else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        // An established connection outlives all that its segments meet with; one that is being
-        // opened need not wait where nobody is (RFC 1122, 4.2.3.9).
-        let is_ours = connection
-            .progress
-            .is_some_and(|p| p.send_next - 1 == TcpSeqNumber(sequence.cast_signed()));
-        let is_opening = connection.socket().state() == State::SynSent;
-        if error == IcmpError::Refused && is_opening && is_ours {
-            connection.fail(TcpError::Refused);
+        let tcb = &mut connection.tcb;
+        let is_news = match error {
+            IcmpError::PacketTooBig { mtu } => {
+                let (mss, _) = Opening::sizes(mtu, &flow.remote.addr);
+                tcb.shrink_segments(mss, Seq(sequence))
+            }
+            // An established connection outlives all that its segments meet with; one that is being
+            // opened need not wait where nobody is (RFC 1122, 4.2.3.9).
+            IcmpError::Refused => tcb.refused(Seq(sequence), &mut self.buffers),
+            IcmpError::Unreachable => false,
+        };
+        if is_news {
             self.mark_dirty(key);
         }
     }

@@ -161,10 +161,24 @@ fn check_options(mut options: &[u8], mut pointer: usize) -> Result<(), Refusal> 
 /// length. `None` for addresses of two families and for lengths beyond what IP can say.
 pub(crate) fn emit_header(
     packet: &mut [u8],
+    ends: [IpAddress; 2],
+    protocol: (IpProtocol, u8),
+    payload_len: usize,
+) -> Option<usize> {
+    let len = header_len(ends[0]);
+    let fits = packet.len() == len + payload_len;
+    let header = packet.get_mut(..len).filter(|_| fits)?;
+    emit_header_alone(header, ends, protocol, payload_len)?;
+    Some(len)
+}
+
+/// As [`emit_header`], to a slice that has room for the header alone.
+pub(crate) fn emit_header_alone(
+    packet: &mut [u8],
     [source, destination]: [IpAddress; 2],
     (protocol, hop_limit): (IpProtocol, u8),
     payload_len: usize,
-) -> Option<usize> {
+) -> Option<()> {
     let header = match (source, destination) {
         (IpAddress::Ipv4(src_addr), IpAddress::Ipv4(dst_addr)) => IpRepr::Ipv4(Ipv4Repr {
             src_addr,
@@ -182,10 +196,8 @@ pub(crate) fn emit_header(
         }),
         _ => return None,
     };
-    let len = header.header_len();
-    let fits = packet.len() == len + payload_len && u16::try_from(packet.len()).is_ok();
-    fits.then(|| header.emit(&mut *packet, &ChecksumCapabilities::default()))?;
-    Some(len)
+    let fits = u16::try_from(packet.len() + payload_len).is_ok();
+    fits.then(|| header.emit(packet, &ChecksumCapabilities::default()))
 }
 
 /// The folded, not inverted sum of the pseudo header and `payload` (RFC 1071, RFC 8200, 8.1).

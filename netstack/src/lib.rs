@@ -37,7 +37,7 @@ mod ndp;
 mod neighbors;
 mod offload;
 mod port;
-mod progress;
+mod secret;
 mod slab;
 mod stack;
 mod tcp;

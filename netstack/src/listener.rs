@@ -1,12 +1,11 @@
 //! Listening ports with bounded backlogs.
 //!
-//! A SYN creates the connection, so a flood of SYNs fills a backlog. It cannot do more: in a full
-//! backlog, the oldest half-open connection has to go once it had time for an answer. A peer that is
-//! really there answers before that; until a place is free, it repeats its SYN.
+//! A SYN makes a small record. When a listener has as many as its backlog allows, further SYNs are
+//! answered with cookies, which take no memory: a flood of SYNs keeps nobody out.
 use crate::connection::ConnectionId;
 use crate::slab::{Slab, SlabKey};
 use crate::stack::Stack;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use core::task::{Context, Poll, Waker};
 use hashbrown::HashMap;
 use smoltcp::time::{Duration, Instant};
@@ -15,12 +14,8 @@ use smoltcp::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub(crate) SlabKey);
 
-/// How long a connection may stay half-open: long enough for three lost packets.
-const HALF_OPEN_LIFETIME: Duration = Duration::from_secs(10);
-
-/// How long a half-open connection is safe from being dropped for another: several round trips on a
-/// local network, one on most others.
-const EVICTION_AGE: Duration = Duration::from_millis(100);
+/// How long after a cookie its acknowledgement may come: as long as a cookie counts at most.
+const COOKIE_LIFETIME: Duration = Duration::from_secs(64);
 
 /// Why a port cannot be listened on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,18 +41,12 @@ impl core::error::Error for ListenError {}
 struct Listener {
     port: u16,
     backlog: usize,
-    /// By ordinal, with the time of the SYN.
-    half_open: BTreeMap<u64, (SlabKey, Instant)>,
+    /// Number of half-open connections.
+    half_open: usize,
     ready: VecDeque<SlabKey>,
     waker: Option<Waker>,
-}
-
-impl Listener {
-    /// Takes out the oldest half-open connection, if its age is at least `age`.
-    fn oldest_since(&mut self, now: Instant, age: Duration) -> Option<SlabKey> {
-        let first = self.half_open.first_entry()?;
-        (first.get().1 + age <= now).then(|| first.remove().0)
-    }
+    /// Acknowledgements of cookies may come until then.
+    cookies_until: Option<Instant>,
 }
 
 /// The listening ports.
@@ -65,7 +54,6 @@ impl Listener {
 pub(crate) struct Listeners {
     slab: Slab<Listener>,
     by_port: HashMap<u16, SlabKey, foldhash::fast::FixedState>,
-    next_ordinal: u64,
 }
 
 /// What to do with a SYN.
@@ -73,15 +61,17 @@ pub(crate) struct Listeners {
 pub(crate) enum Admission {
     /// Nobody listens.
     Refused,
-    /// Too many connections are half-open or wait to be accepted: the peer is to try again.
+    /// Too many connections wait to be accepted: the peer is to try again.
     Later,
-    /// Take it, under this ordinal, in place of `evicted`.
-    Admitted { listener: ListenerId, ordinal: u64, evicted: Option<SlabKey> },
+    /// Too many connections are half-open: this one is not to be remembered.
+    Cookie,
+    /// It has a place among the half-open connections.
+    Admitted(ListenerId),
 }
 
 impl Listeners {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { slab: Slab::new(), by_port: crate::flow::seeded_map(seed), next_ordinal: 0 }
+        Self { slab: Slab::new(), by_port: crate::flow::seeded_map(seed) }
     }
 
     fn listen(&mut self, port: u16, backlog: usize) -> Result<ListenerId, ListenError> {
@@ -91,8 +81,14 @@ impl Listeners {
         if self.by_port.contains_key(&port) {
             return Err(ListenError::InUse);
         }
-        let (half_open, ready) = (BTreeMap::new(), VecDeque::new());
-        let listener = Listener { port, backlog: backlog.max(1), half_open, ready, waker: None };
+        let listener = Listener {
+            port,
+            backlog: backlog.max(1),
+            half_open: 0,
+            ready: VecDeque::new(),
+            waker: None,
+            cookies_until: None,
+        };
         let key = self.slab.insert(listener).ok_or(ListenError::InUse)?;
         self.by_port.insert(port, key);
         Ok(ListenerId(key))
@@ -105,52 +101,40 @@ impl Listeners {
         if listener.ready.len() >= listener.backlog {
             return Admission::Later;
         }
-        let evicted = if listener.half_open.len() < listener.backlog {
-            None
-        } else if let Some(oldest) = listener.oldest_since(now, EVICTION_AGE) {
-            Some(oldest)
-        } else {
-            return Admission::Later;
-        };
-        self.next_ordinal += 1;
-        Admission::Admitted { listener: ListenerId(key), ordinal: self.next_ordinal, evicted }
+        if listener.half_open >= listener.backlog {
+            listener.cookies_until = Some(now + COOKIE_LIFETIME);
+            return Admission::Cookie;
+        }
+        listener.half_open += 1;
+        Admission::Admitted(ListenerId(key))
     }
 
-    /// Puts an admitted connection into the backlog.
-    pub(crate) fn add(&mut self, id: ListenerId, ordinal: u64, connection: SlabKey, now: Instant) {
+    /// A half-open connection is none any more.
+    pub(crate) fn forget(&mut self, id: ListenerId) {
         if let Some(listener) = self.slab.get_mut(id.0) {
-            listener.half_open.insert(ordinal, (connection, now));
+            listener.half_open -= 1;
         }
     }
 
-    /// Takes a connection out of the backlog, because it is gone.
-    pub(crate) fn remove(&mut self, id: ListenerId, ordinal: u64) {
-        if let Some(listener) = self.slab.get_mut(id.0) {
-            listener.half_open.remove(&ordinal);
-        }
+    /// Whether a connection can wait to be accepted.
+    pub(crate) fn has_room(&self, id: ListenerId) -> bool {
+        self.slab.get(id.0).is_some_and(|listener| listener.ready.len() < listener.backlog)
     }
 
-    /// Moves a connection from the backlog to those that can be accepted.
-    pub(crate) fn establish(&mut self, id: ListenerId, ordinal: u64) {
+    /// The listener of `port`, if it has sent cookies that may be acknowledged now.
+    pub(crate) fn sent_cookies(&self, port: u16, now: Instant) -> Option<ListenerId> {
+        let &key = self.by_port.get(&port)?;
+        let listener = self.slab.get(key)?;
+        listener.cookies_until.is_some_and(|until| now <= until).then_some(ListenerId(key))
+    }
+
+    /// Adds a connection that can be accepted.
+    pub(crate) fn establish(&mut self, id: ListenerId, connection: SlabKey) {
         let Some(listener) = self.slab.get_mut(id.0) else { return };
-        if let Some((connection, _)) = listener.half_open.remove(&ordinal) {
-            listener.ready.push_back(connection);
-            if let Some(waker) = listener.waker.take() {
-                waker.wake();
-            }
+        listener.ready.push_back(connection);
+        if let Some(waker) = listener.waker.take() {
+            waker.wake();
         }
-    }
-
-    /// Takes out one half-open connection whose time is over.
-    pub(crate) fn expired(&mut self, now: Instant) -> Option<SlabKey> {
-        self.by_port
-            .values()
-            .find_map(|&key| self.slab.get_mut(key)?.oldest_since(now, HALF_OPEN_LIFETIME))
-    }
-
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let first = |&key| self.slab.get(key)?.half_open.values().next().map(|&(_, at)| at);
-        self.by_port.values().filter_map(first).min().map(|at| at + HALF_OPEN_LIFETIME)
     }
 }
 
@@ -181,12 +165,12 @@ impl Stack {
         Poll::Pending
     }
 
-    /// Stops listening. Connections that nobody accepted are reset.
+    /// Stops listening. Connections that nobody accepted are reset; half-open ones are forgotten.
     pub fn close_listener(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.slab.remove(id.0) else { return };
         self.listeners.by_port.remove(&listener.port);
-        let half_open = listener.half_open.into_values().map(|(key, _)| key);
-        for key in listener.ready.into_iter().chain(half_open) {
+        self.forget_half_open_of(id);
+        for key in listener.ready {
             self.abort(ConnectionId(key));
             self.release(ConnectionId(key));
         }
@@ -200,35 +184,29 @@ impl Stack {
 mod tests {
     use super::*;
 
-    fn admitted(
-        listeners: &mut Listeners,
-        slab: &mut Slab<()>,
-        now: Instant,
-    ) -> (u64, Option<SlabKey>) {
-        let Admission::Admitted { listener, ordinal, evicted } = listeners.admit(80, now) else {
-            panic!("not admitted")
-        };
-        listeners.add(listener, ordinal, slab.insert(()).unwrap(), now);
-        (ordinal, evicted)
-    }
-
     #[test]
-    fn a_full_backlog_drops_its_oldest_once_it_had_time() {
-        let (mut listeners, mut slab) = (Listeners::new(1), Slab::new());
-        listeners.listen(80, 2).unwrap();
+    fn behind_a_full_backlog_there_are_cookies() {
+        let mut listeners = Listeners::new(1);
+        let id = listeners.listen(80, 2).unwrap();
         let start = Instant::ZERO;
-        assert_eq!(admitted(&mut listeners, &mut slab, start).1, None);
-        assert_eq!(admitted(&mut listeners, &mut slab, start).1, None);
-        assert_eq!(listeners.admit(80, start), Admission::Later);
-        assert!(admitted(&mut listeners, &mut slab, start + EVICTION_AGE).1.is_some());
+        for _ in 0..2 {
+            assert_eq!(listeners.sent_cookies(80, start), None);
+            assert_eq!(listeners.admit(80, start), Admission::Admitted(id));
+        }
+        assert_eq!(listeners.admit(80, start), Admission::Cookie);
+        assert_eq!(listeners.sent_cookies(80, start + COOKIE_LIFETIME), Some(id));
+        assert_eq!(listeners.sent_cookies(80, start + COOKIE_LIFETIME * 2), None);
+        listeners.forget(id);
+        assert_eq!(listeners.admit(80, start), Admission::Admitted(id));
     }
 
     #[test]
     fn a_full_queue_makes_peers_wait() {
         let (mut listeners, mut slab) = (Listeners::new(1), Slab::new());
         let id = listeners.listen(80, 1).unwrap();
-        let (ordinal, _) = admitted(&mut listeners, &mut slab, Instant::ZERO);
-        listeners.establish(id, ordinal);
+        assert!(listeners.has_room(id));
+        listeners.establish(id, slab.insert(()).unwrap());
+        assert!(!listeners.has_room(id));
         assert_eq!(listeners.admit(80, Instant::ZERO), Admission::Later);
         assert_eq!(listeners.admit(81, Instant::ZERO), Admission::Refused);
     }

@@ -1,58 +1,68 @@
-//! Checksums and segmentation that the device does, or did, for us.
-use crate::port::TxMeta;
-use smoltcp::wire::{EthernetFrame, IpAddress, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket};
+//! Checksums (RFC 1071).
+use smoltcp::wire::{EthernetFrame, IpAddress, IpProtocol, TcpPacket, UdpPacket};
 
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET_LEN: usize = EthernetFrame::<&[u8]>::header_len();
 
 /// Offset of the checksum in a TCP header (RFC 9293, 3.1).
-const TCP_CHECKSUM: u16 = 16;
+pub(crate) const TCP_CHECKSUM: usize = 16;
 
-/// Smallest TCP header, bytes.
-const TCP_LEN: usize = 20;
-
-/// Leaves the TCP checksum of `packet` to the device, and its segmentation if `gso_size` is not 0:
-/// puts the sum of the pseudo header where the checksum belongs and says so in the metadata.
-/// Packets other than TCP are complete already.
-pub(crate) fn defer_to_device(packet: &mut [u8], gso_size: u16) -> TxMeta {
-    let Some(tcp_start) = tcp_header(packet) else { return TxMeta::default() };
-    let (ip, tcp) = packet.split_at_mut(tcp_start);
-    let sum = pseudo_header_sum(ip, tcp.len());
-    let checksum = usize::from(TCP_CHECKSUM);
-    tcp[checksum..checksum + 2].copy_from_slice(&sum.to_be_bytes());
-    let tcp_len = usize::from(tcp[12] >> 4) * 4;
-    let offset = |len: usize| u16::try_from(ETHERNET_LEN + len).unwrap_or(u16::MAX);
-    TxMeta {
-        needs_csum: true,
-        csum_start: offset(tcp_start),
-        csum_offset: TCP_CHECKSUM,
-        gso_size,
-        hdr_len: if gso_size == 0 { 0 } else { offset(tcp_start + tcp_len) },
-        gso_is_ipv6: gso_size > 0 && ip[0] >> 4 == 6,
-    }
+/// The sum of 16-bit words, in pieces of any length.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sum {
+    sum: u64,
+    /// An odd number of bytes was added: the next one is the low half of a word.
+    is_odd: bool,
 }
 
-/// Where the TCP header of an IP packet that we send starts, if that is what it is.
-pub(crate) fn tcp_header(packet: &[u8]) -> Option<usize> {
-    if packet.first()? >> 4 == 6 {
-        let is_tcp = *packet.get(6)? == u8::from(IpProtocol::Tcp);
-        return (is_tcp && packet.len() >= 40 + TCP_LEN).then_some(40);
+impl Sum {
+    /// The sum of the pseudo header of an upper layer's packet (RFC 9293, 3.1; RFC 8200, 8.1).
+    pub(crate) fn pseudo_header(
+        source: &IpAddress,
+        destination: &IpAddress,
+        protocol: IpProtocol,
+        len: u32,
+    ) -> Self {
+        let mut sum = Self::default();
+        for address in [source, destination] {
+            match address {
+                IpAddress::Ipv4(address) => sum.add(&address.octets()),
+                IpAddress::Ipv6(address) => sum.add(&address.octets()),
+            }
+        }
+        sum.sum += u64::from(u8::from(protocol)) + u64::from(len);
+        sum
     }
-    let ip = Ipv4Packet::new_unchecked(packet.get(..20)?);
-    let start = usize::from(ip.header_len());
-    let is_tcp = ip.version() == 4 && ip.next_header() == IpProtocol::Tcp;
-    (is_tcp && packet.len() >= start + TCP_LEN).then_some(start)
-}
 
-/// The folded, not inverted sum of the pseudo header of a TCP segment (RFC 9293, 3.1).
-fn pseudo_header_sum(ip: &[u8], tcp_len: usize) -> u16 {
-    let word = |at: usize| u64::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
-    let addresses: u64 = (if ip[0] >> 4 == 6 { 8..40 } else { 12..20 }).step_by(2).map(word).sum();
-    let mut sum = addresses + u64::from(u8::from(IpProtocol::Tcp)) + tcp_len as u64;
-    loop {
-        match u16::try_from(sum) {
-            Ok(folded) => return folded,
-            Err(_) => sum = (sum & 0xffff) + (sum >> 16),
+    /// Adds `bytes` behind what was added before.
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        let mut bytes = bytes;
+        if self.is_odd
+            && let Some((first, rest)) = bytes.split_first()
+        {
+            self.sum += u64::from(*first);
+            self.is_odd = false;
+            bytes = rest;
+        }
+        let (words, rest) = bytes.as_chunks::<4>();
+        // 2^32 words at most fit: more than any packet has.
+        self.sum += words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum::<u64>();
+        let (words, rest) = rest.as_chunks::<2>();
+        self.sum += words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum::<u64>();
+        if let [last] = rest {
+            self.sum += u64::from(*last) << 8;
+            self.is_odd = true;
+        }
+    }
+
+    /// The sum in 16 bits, not inverted.
+    pub(crate) fn folded(self) -> u16 {
+        let mut sum = self.sum;
+        loop {
+            match u16::try_from(sum) {
+                Ok(folded) => return folded,
+                Err(_) => sum = (sum & 0xffff) + (sum >> 16),
+            }
         }
     }
 }
@@ -79,85 +89,34 @@ pub(crate) fn checksum_is_right(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
     use core::net::Ipv4Addr;
-    use smoltcp::phy::ChecksumCapabilities;
-    use smoltcp::wire::{Ipv4Repr, TcpControl, TcpRepr, TcpSeqNumber};
+    use proptest::prelude::*;
 
-    const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-    const DESTINATION: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-
-    fn packet(payload: &[u8]) -> Vec<u8> {
-        let tcp = TcpRepr {
-            src_port: 1,
-            dst_port: 2,
-            control: TcpControl::Psh,
-            seq_number: TcpSeqNumber(3),
-            ack_number: Some(TcpSeqNumber(4)),
-            window_len: 5,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload,
-        };
-        let ip = Ipv4Repr {
-            src_addr: SOURCE,
-            dst_addr: DESTINATION,
-            next_header: IpProtocol::Tcp,
-            payload_len: tcp.buffer_len(),
-            hop_limit: 64,
-        };
-        let mut bytes = alloc::vec![0; 20 + tcp.buffer_len()];
-        let ignored = ChecksumCapabilities::ignored();
-        ip.emit(&mut Ipv4Packet::new_unchecked(&mut bytes), &ignored);
-        let mut segment = TcpPacket::new_unchecked(&mut bytes[20..]);
-        tcp.emit(&mut segment, &SOURCE.into(), &DESTINATION.into(), &ignored);
-        bytes
-    }
-
-    /// What a device does with [`TxMeta::needs_csum`].
-    fn complete(packet: &mut [u8], meta: TxMeta) {
-        let start = usize::from(meta.csum_start) - ETHERNET_LEN;
-        let mut sum: u32 = 0;
-        for pair in packet[start..].chunks(2) {
-            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
-        }
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        let at = start + usize::from(meta.csum_offset);
-        packet[at..at + 2].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_be_bytes());
-    }
-
-    #[test]
-    fn a_device_completes_the_deferred_checksum() {
-        for payload in [&b""[..], b"odd", b"even"] {
-            let mut packet = packet(payload);
-            let meta = defer_to_device(&mut packet, 0);
-            assert!(meta.needs_csum);
-            complete(&mut packet, meta);
-            let [source, destination] = [SOURCE.into(), DESTINATION.into()];
-            assert!(checksum_is_right(IpProtocol::Tcp, source, destination, &packet[20..]));
-            packet[24] ^= 1;
-            assert!(!checksum_is_right(IpProtocol::Tcp, source, destination, &packet[20..]));
+    proptest! {
+        #[test]
+        fn a_sum_in_pieces_is_the_sum_of_the_words(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..8),
+        ) {
+            let mut sum = Sum::default();
+            pieces.iter().for_each(|piece| sum.add(piece));
+            let all = pieces.concat();
+            let word = |pair: &[u8]| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0));
+            let plain: u64 = all.chunks(2).map(word).sum();
+            prop_assert_eq!(u64::from(sum.folded()) % 0xffff, plain % 0xffff);
         }
     }
 
     #[test]
-    fn segmentation_names_the_headers_that_repeat() {
-        let meta = defer_to_device(&mut packet(&[0; 3000]), 1460);
-        assert_eq!((meta.gso_size, meta.hdr_len), (1460, 54));
-        assert_eq!((meta.csum_start, meta.csum_offset), (34, 16));
-    }
-
-    #[test]
-    fn other_packets_are_left_alone() {
-        let mut short = [0x45; 19];
-        assert_eq!(defer_to_device(&mut short, 0), TxMeta::default());
-        let mut udp = packet(b"");
-        udp[9] = 17;
-        assert_eq!(defer_to_device(&mut udp, 0), TxMeta::default());
+    fn a_checksum_makes_the_whole_right() {
+        let [source, destination] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
+        let [source, destination] = [source.into(), destination.into()];
+        let mut segment = [0x50; 23];
+        segment[16..18].fill(0);
+        let mut sum = Sum::pseudo_header(&source, &destination, IpProtocol::Tcp, 23);
+        sum.add(&segment);
+        segment[16..18].copy_from_slice(&(!sum.folded()).to_be_bytes());
+        assert!(checksum_is_right(IpProtocol::Tcp, source, destination, &segment));
+        segment[22] ^= 1;
+        assert!(!checksum_is_right(IpProtocol::Tcp, source, destination, &segment));
     }
 }

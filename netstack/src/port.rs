@@ -53,15 +53,3 @@ pub struct RxMeta {
     /// left the host.
     pub csum_valid: bool,
 }
-
-/// A port without room, for work that is known to send nothing.
-#[derive(Debug)]
-pub(crate) struct ClosedPort;
-
-impl FramePort for ClosedPort {
-    fn buffer(&mut self, _len: usize) -> Option<&mut [u8]> {
-        None
-    }
-
-    fn commit(&mut self, _len: usize, _meta: TxMeta) {}
-}

@@ -8,12 +8,16 @@ use crate::dns::Resolver;
 use crate::flow::{Flow, SeededMap, mix, seeded_map};
 use crate::icmp::ErrorBudget;
 use crate::ipv6::Ipv6;
-use crate::link::{Link, LinkConfig};
+use crate::link::LinkConfig;
 use crate::listener::Listeners;
 use crate::neighbors::{Neighbors, Resolution};
-use crate::port::{ClosedPort, FramePort};
+use crate::port::FramePort;
+use crate::secret::Secret;
 use crate::slab::{Slab, SlabKey};
 use crate::tcp::TcpError;
+use crate::tcp::handshake::HalfOpens;
+use crate::tcp::header::Route;
+use crate::tcp::output::{Output, Sent};
 use crate::timer::TimerHeap;
 use crate::tombstone::Tombstones;
 use crate::udp::Udp;
@@ -21,20 +25,13 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::task::{Context, Poll, Waker};
-use smoltcp::iface::{self, Interface};
-use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
-
-/// Most rounds of egress for one connection before it is another's turn.
-const BURST_MAX: usize = 32;
+use smoltcp::time::Instant;
+use smoltcp::wire::IpAddress;
 
 /// Smallest and largest IP packet that a link may have as its limit, bytes: what every machine takes
 /// (RFC 791, 3.1), and what the length field can say.
 pub(crate) const MTU_MIN: usize = 576;
 const MTU_MAX: usize = 65535;
-
-/// smoltcp said that a connection has something to do, and then did nothing: ask again later.
-const IDLE_RETRY: Duration = Duration::from_millis(1);
 
 /// What happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,16 +42,17 @@ pub struct Counters {
     pub frames_dropped: u64,
     /// Connections refused because there were too many.
     pub connections_refused: u64,
-    /// Half-open connections dropped because the backlog was full or their time was over.
+    /// Half-open connections whose time was over.
     pub half_open_dropped: u64,
     /// IPv6 addresses given up because another machine has them.
     pub addresses_lost: u64,
+    /// SYNs answered with a cookie, as the backlog was full.
+    pub cookies_sent: u64,
 }
 
 /// A TCP/IP stack on one Ethernet interface.
 pub struct Stack {
     pub(crate) link: LinkConfig,
-    pub(crate) interface: Interface,
     pub(crate) lease: Option<Lease>,
     pub(crate) ipv6: Ipv6,
     /// The address given up last, until the owner has heard of it.
@@ -67,6 +65,8 @@ pub struct Stack {
     pub(crate) connections_max: usize,
     pub(crate) flows: SeededMap<Flow, SlabKey>,
     pub(crate) listeners: Listeners,
+    pub(crate) half_open: HalfOpens,
+    pub(crate) secret: Secret,
     pub(crate) tombstones: Tombstones,
     pub(crate) buffers: BufferBudget,
     pub(crate) timers: TimerHeap,
@@ -76,6 +76,8 @@ pub struct Stack {
     pub(crate) any: Option<AnyIp>,
     pub(crate) counters: Counters,
     configured_wakers: Vec<Waker>,
+    /// The time of the last poll or frame.
+    pub(crate) now: Instant,
     /// The last poll ended because the port was full.
     is_blocked: bool,
     seed: u64,
@@ -95,8 +97,8 @@ impl core::fmt::Debug for Stack {
 
 /// How the poll of one connection ended.
 enum Pumped {
-    /// It has nothing to do until its deadline, which is known to the timers.
-    Idle(Option<Instant>),
+    /// It has nothing to do until its deadline, which the timers know.
+    Idle,
     /// It has more to send, and has had its share.
     Again,
     /// The port is full.
@@ -116,7 +118,6 @@ impl Stack {
         let link = LinkConfig { mac: config.mac, mtu, offloads: config.offloads };
         let mut stack = Self {
             link,
-            interface: interface(&link, seed, config.any_ip, now),
             lease: None,
             ipv6: Ipv6::new(config.addressing6, config.mac, now),
             conflict: None,
@@ -128,6 +129,8 @@ impl Stack {
             connections_max: config.connections_max,
             flows: seeded_map(mix(seed, 2)),
             listeners: Listeners::new(mix(seed, 3)),
+            half_open: HalfOpens::new(mix(seed, 10)),
+            secret: Secret::new(seed),
             tombstones: Tombstones::new(mix(seed, 4)),
             buffers: BufferBudget::new(config.buffers),
             timers: TimerHeap::default(),
@@ -136,6 +139,7 @@ impl Stack {
             any: config.any_ip.then(|| AnyIp::new(mix(seed, 6))),
             counters: Counters::default(),
             configured_wakers: Vec::new(),
+            now,
             is_blocked: false,
             seed,
             draws: 0,
@@ -223,10 +227,10 @@ impl Stack {
     /// Number of TCP connections, half-open ones included.
     #[must_use]
     pub fn connection_count(&self) -> usize {
-        self.connections.len()
+        self.connections.len() + self.half_open.len()
     }
 
-    /// Bytes that the buffers of TCP connections take.
+    /// Bytes that the queues of TCP connections take.
     #[must_use]
     pub fn buffers_used(&self) -> usize {
         self.buffers.used()
@@ -235,7 +239,9 @@ impl Stack {
     /// Sends what there is to send and lets time pass. Returns `true` if the port was full: call
     /// again when it has room.
     pub fn poll(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
+        self.now = now;
         self.expire(now);
+        self.expire_half_open(now, port);
         self.poll_dhcp(now);
         self.poll_queries(now);
         self.is_blocked = !self.send_all(now, port);
@@ -251,7 +257,7 @@ impl Stack {
         let dhcp = self.dhcp.as_ref().map(DhcpClient::next_deadline);
         let deadlines = [
             self.timers.next(),
-            self.listeners.next_deadline(),
+            self.half_open.next_deadline(),
             self.ipv6.next_deadline(),
             self.neighbors.next_deadline(),
             self.buffers.next_deadline(),
@@ -270,10 +276,6 @@ impl Stack {
     fn expire(&mut self, now: Instant) {
         self.tombstones.expire(now);
         self.buffers.expire(now);
-        while let Some(key) = self.listeners.expired(now) {
-            self.counters.half_open_dropped += 1;
-            self.remove_connection(key);
-        }
         while let Some((at, key)) = self.timers.pop(now) {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             if self.timers.is_due(key, &mut connection.deadline, at, now) {
@@ -288,7 +290,7 @@ impl Stack {
             }
             for key in waiting {
                 if let Some(connection) = self.connections.get_mut(key) {
-                    connection.fail(TcpError::Unreachable);
+                    connection.tcb.fail(TcpError::Unreachable, &mut self.buffers);
                     self.mark_dirty(key);
                 }
             }
@@ -299,7 +301,7 @@ impl Stack {
     fn send_all(&mut self, now: Instant, port: &mut dyn FramePort) -> bool {
         self.send_discovery(now, port)
             && self.send_solicitations(now, port)
-            && self.send_refusals(now, port)
+            && self.send_refusals(port)
             && self.send_datagrams(now, port)
             && self.pump_all(now, port)
             // Connections and datagrams may have asked for addresses just now.
@@ -312,7 +314,7 @@ impl Stack {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.is_dirty = false;
             match self.pump(key, now, port) {
-                Pumped::Idle(due) => self.settle(key, due, now),
+                Pumped::Idle => self.settle(key, now),
                 Pumped::Again => self.mark_dirty(key),
                 Pumped::Blocked => {
                     self.mark_dirty(key);
@@ -332,35 +334,24 @@ impl Stack {
             Resolution::Pending => return Pumped::Unresolved,
             Resolution::Unreachable => return Pumped::Unreachable,
         };
-        let Some(connection) = self.connections.get_mut(key) else { return Pumped::Idle(None) };
+        let Some(connection) = self.connections.get_mut(key) else { return Pumped::Idle };
         let patience_ends = connection.patience_ends(now);
         if patience_ends.is_some_and(|at| at <= now) {
-            connection.fail(TcpError::TimedOut);
+            connection.tcb.fail(TcpError::TimedOut, &mut self.buffers);
         }
-        let mut has_sent = false;
-        for _ in 0..BURST_MAX {
-            let due = self.interface.poll_at(now, &connection.sockets);
-            if due.is_none_or(|at| at > now) {
-                let due = [due, patience_ends].into_iter().flatten().min();
-                self.timers.set(key, &mut connection.deadline, due);
-                return Pumped::Idle(due);
-            }
-            let room = self.link.frame_len_max(connection.socket().send_queue());
-            let mut link = Link::sending(&self.link, port, destination, room);
-            link.progress = connection.progress;
-            self.interface.poll_egress(now, &mut link, &mut connection.sockets);
-            connection.progress = link.progress;
-            has_sent = link.frames_sent > 0;
-            if link.is_full {
-                return Pumped::Blocked;
-            }
+        let route =
+            Route { link: &self.link, destination_mac: destination, flow: &connection.flow };
+        let sent = connection.tcb.send(&mut Output { route, port, budget: &self.buffers, now });
+        match sent {
+            Sent::Blocked => return Pumped::Blocked,
+            Sent::More => return Pumped::Again,
+            Sent::All => {}
         }
-        if has_sent {
-            return Pumped::Again;
-        }
-        let due = Some(now + IDLE_RETRY);
+        // What was sent may be waited for.
+        let patience_ends = connection.patience_ends(now);
+        let due = [connection.tcb.deadline(), patience_ends].into_iter().flatten().min();
         self.timers.set(key, &mut connection.deadline, due);
-        Pumped::Idle(due)
+        Pumped::Idle
     }
 
     /// The Ethernet address to send a connection's packets to; starts to look for it if need be.
@@ -369,7 +360,7 @@ impl Stack {
         if let Some(mac) = connection.peer_mac {
             return Resolution::Known(mac);
         }
-        let has_failed = connection.failure.is_some();
+        let has_failed = connection.tcb.failure().is_some();
         let remote = connection.flow.remote.addr;
         match self.resolve_mac(remote, Some(key), now) {
             // It never got an answer, so nobody waits for the reset that it would send now.
@@ -381,8 +372,9 @@ impl Stack {
     /// Ends a connection whose peer cannot be sent anything, not even a reset.
     fn give_up(&mut self, key: SlabKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.fail(TcpError::Unreachable);
-        if connection.owner != Owner::Application {
+        connection.tcb.fail(TcpError::Unreachable, &mut self.buffers);
+        connection.tcb.forget_reset();
+        if connection.owner == Owner::Nobody {
             self.remove_connection(key);
         }
     }
@@ -396,13 +388,6 @@ impl Stack {
 
     /// Follows a change of the interface's addresses, or of what goes with them.
     pub(crate) fn addresses_changed(&mut self) {
-        let ipv4 = self.lease.map(|l| IpCidr::new(l.address.into(), l.prefix_len.min(32)));
-        let ipv6 = self.ipv6.addresses().map(|address| IpCidr::new(address.into(), 64));
-        self.interface.update_ip_addrs(|addresses| {
-            addresses.clear();
-            // There is room for all: smoltcp is built for 8.
-            addresses.extend(ipv4.into_iter().chain(ipv6));
-        });
         let dns = self.lease.and_then(|l| l.dns).map(IpAddress::from);
         self.resolver.set_server(dns.or(self.ipv6.dns().map(IpAddress::from)));
         self.wake_configured();
@@ -420,16 +405,6 @@ impl Stack {
         self.draws += 1;
         mix(self.seed, self.draws ^ (1 << 63))
     }
-}
-
-fn interface(link: &LinkConfig, seed: u64, any_ip: bool, now: Instant) -> Interface {
-    let mut config = iface::Config::new(HardwareAddress::Ip);
-    config.random_seed = mix(seed, 7);
-    let mut closed = ClosedPort;
-    let mut device = Link::sending(link, &mut closed, [0; 6], 0);
-    let mut interface = Interface::new(config, &mut device, now);
-    interface.set_any_ip(any_ip);
-    interface
 }
 
 /// Whether `address` can be that of one machine.

@@ -1,10 +1,10 @@
 //! What remains of a connection in TIME-WAIT (RFC 9293, 3.6.1): enough to answer a repeated FIN and
 //! to tell old segments from a new connection, and nothing else.
 use crate::flow::{Flow, SeededMap};
-use crate::progress::Progress;
+use crate::tcp::Progress;
+use crate::tcp::segment::{Flags, Segment};
 use alloc::collections::VecDeque;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{TcpControl, TcpRepr};
 
 /// How long an ended connection is remembered.
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -26,16 +26,20 @@ pub(crate) enum Verdict {
 }
 
 /// Judges a segment for a connection that ended with `end`.
-fn judge(end: Progress, segment: &TcpRepr<'_>) -> Verdict {
-    let is_new = segment.seq_number >= end.receive_next;
-    match segment.control {
+fn judge(end: Progress, segment: &Segment<'_>) -> Verdict {
+    let is_new = segment.seq >= end.receive_next;
+    if segment.flags.has(Flags::RST) {
         // A peer that opens the flow anew with an earlier sequence number resets what we answer to
         // its SYN, and then tries again. Others cannot guess the number (RFC 5961, 3.2).
-        TcpControl::Rst if segment.seq_number == end.receive_next => Verdict::Forget,
-        TcpControl::Rst => Verdict::Ignore,
-        TcpControl::Syn if is_new && segment.ack_number.is_none() => Verdict::New,
-        _ if segment.segment_len() > 0 => Verdict::Acknowledge(end),
-        _ => Verdict::Ignore,
+        let is_exact = segment.seq == end.receive_next;
+        return if is_exact { Verdict::Forget } else { Verdict::Ignore };
+    }
+    if segment.flags.has(Flags::SYN) && is_new && !segment.flags.has(Flags::ACK) {
+        Verdict::New
+    } else if segment.len() > 0 {
+        Verdict::Acknowledge(end)
+    } else {
+        Verdict::Ignore
     }
 }
 
@@ -65,7 +69,7 @@ impl Tombstones {
     }
 
     /// Judges a segment of `flow`; `None` if nothing is remembered of it.
-    pub(crate) fn judge(&mut self, flow: &Flow, segment: &TcpRepr<'_>) -> Option<Verdict> {
+    pub(crate) fn judge(&mut self, flow: &Flow, segment: &Segment<'_>) -> Option<Verdict> {
         let (end, _) = self.by_flow.get(flow)?;
         let verdict = judge(*end, segment);
         if matches!(verdict, Verdict::New | Verdict::Forget) {
@@ -98,43 +102,26 @@ impl Tombstones {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::sequence::Seq;
     use core::net::Ipv4Addr;
-    use smoltcp::wire::TcpSeqNumber;
 
     fn flow(port: u16) -> Flow {
         let end = |port| (Ipv4Addr::LOCALHOST.into(), port);
         Flow::new(end(80), end(port))
     }
 
-    const END: Progress =
-        Progress { send_next: TcpSeqNumber(100), receive_next: TcpSeqNumber(200) };
-
-    fn judge(control: TcpControl, seq: i32, ack: Option<i32>) -> Verdict {
-        let segment = TcpRepr {
-            src_port: 1,
-            dst_port: 80,
-            control,
-            seq_number: TcpSeqNumber(seq),
-            ack_number: ack.map(TcpSeqNumber),
-            window_len: 0,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: &[],
-        };
-        super::judge(END, &segment)
-    }
+    const END: Progress = Progress { send_next: Seq(100), receive_next: Seq(200) };
 
     #[test]
     fn segments_are_judged_as_rfc_9293_says() {
-        assert_eq!(judge(TcpControl::Fin, 199, Some(100)), Verdict::Acknowledge(END));
-        assert_eq!(judge(TcpControl::None, 200, Some(100)), Verdict::Ignore);
-        assert_eq!(judge(TcpControl::Rst, 199, None), Verdict::Ignore);
-        assert_eq!(judge(TcpControl::Rst, 200, None), Verdict::Forget);
-        assert_eq!(judge(TcpControl::Syn, 200, None), Verdict::New);
-        assert_eq!(judge(TcpControl::Syn, 100, None), Verdict::Acknowledge(END));
+        let judge = |seq, flags| judge(END, &Segment::of(seq, 100, flags, b""));
+        assert_eq!(judge(199, Flags::FIN.with(Flags::ACK)), Verdict::Acknowledge(END));
+        assert_eq!(judge(200, Flags::ACK), Verdict::Ignore);
+        assert_eq!(judge(199, Flags::RST), Verdict::Ignore);
+        assert_eq!(judge(200, Flags::RST), Verdict::Forget);
+        assert_eq!(judge(200, Flags::SYN), Verdict::New);
+        assert_eq!(judge(200, Flags::SYN_ACK), Verdict::Acknowledge(END));
+        assert_eq!(judge(100, Flags::SYN), Verdict::Acknowledge(END));
     }
 
     #[test]

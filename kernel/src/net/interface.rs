@@ -146,7 +146,7 @@ fn config<D: Dma, T: Transport>(driver: &Net<D, T>, ram_size: u64, seed: u64) ->
         connections_max: to_usize(ram_size / RAM_PER_CONNECTION),
         buffers: BufferLimits {
             rx_min: 2 << 10,
-            rx_max: 64 << 10,
+            rx_max: 1 << 20,
             tx_min: 4 << 10,
             tx_max: 1 << 20,
             total: to_usize(ram_size / BUFFER_SHARE),

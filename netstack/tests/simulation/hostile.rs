@@ -45,8 +45,8 @@ fn a_flood_of_syns_starves_neither_old_nor_new_connections() {
     let mut flood = 0u32;
     let mut new = None;
     for round in 0..100 {
-        // Fewer in 100 ms than the backlog holds, many more in all.
-        for _ in 0..20 {
+        // Many more than the backlog holds.
+        for _ in 0..200 {
             flood += 1;
             let source = Ipv4Addr::from_bits(0x0b00_0000 + flood);
             world.to_server.inject(syn(source, flood as u16 | 1), UNCHECKED, 0);
@@ -62,7 +62,7 @@ fn a_flood_of_syns_starves_neither_old_nor_new_connections() {
     }
     assert!(new.is_some());
     assert!(world.server.connection_count() <= 64 + 2);
-    assert!(world.server.counters().half_open_dropped > 1000);
+    assert!(world.server.counters().cookies_sent > 1000);
     world.run_for(Duration::from_secs(30));
     assert_eq!(world.server.connection_count(), 2);
 }

@@ -1,6 +1,6 @@
 //! A network device whose other end is the test: frames go in and come out as bytes, each with its
 //! 12-byte header.
-use super::{Arena, ArenaRing, DeviceQueue};
+use super::{Arena, ArenaRing, DeviceChain, DeviceQueue};
 use std::vec::Vec;
 
 /// A network device.
@@ -11,6 +11,8 @@ pub struct Wire {
     pub receive: DeviceQueue<ArenaRing>,
     /// The driver's transmit queue, seen from the device.
     pub transmit: DeviceQueue<ArenaRing>,
+    /// Buffers of the receive queue in which nothing was delivered yet.
+    taken: Vec<DeviceChain>,
 }
 
 impl Wire {
@@ -21,7 +23,7 @@ impl Wire {
         receive: DeviceQueue<ArenaRing>,
         transmit: DeviceQueue<ArenaRing>,
     ) -> Self {
-        Self { arena: arena.clone(), receive, transmit }
+        Self { arena: arena.clone(), receive, transmit, taken: Vec::new() }
     }
 
     /// Hands the driver a header and a frame, in as many buffers as they need; the field
@@ -30,13 +32,17 @@ impl Wire {
         let mut bytes = header.to_vec();
         bytes.extend([0, 0]);
         bytes.extend(frame);
-        let mut chains = Vec::new();
-        let mut room = 0;
+        // Those taken in vain are there for the next attempt.
+        let (mut room, mut needed) = (0, 0);
         while room < bytes.len() {
-            let Some(chain) = self.receive.take() else { return false };
-            room += chain.writable_len() as usize;
-            chains.push(chain);
+            if needed == self.taken.len() {
+                let Some(chain) = self.receive.take() else { return false };
+                self.taken.push(chain);
+            }
+            room += self.taken[needed].writable_len() as usize;
+            needed += 1;
         }
+        let chains: Vec<_> = self.taken.drain(..needed).collect();
         let count = u16::try_from(chains.len()).unwrap_or(u16::MAX);
         bytes[10..12].copy_from_slice(&count.to_le_bytes());
         let mut rest = &bytes[..];

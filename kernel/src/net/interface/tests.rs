@@ -144,12 +144,18 @@ impl Network {
 
 fn send(stack: &mut Stack, id: ConnectionId, bytes: &[u8]) -> usize {
     let cx = &mut Context::from_waker(Waker::noop());
-    let poll = stack.poll_send(id, cx, |room| {
-        let len = room.len().min(bytes.len());
-        room[..len].copy_from_slice(&bytes[..len]);
-        (len, len)
-    });
-    if let Poll::Ready(len) = poll { len.unwrap() } else { 0 }
+    let mut written = 0;
+    while written < bytes.len() {
+        let rest = &bytes[written..];
+        let poll = stack.poll_send(id, cx, |room| {
+            let len = room.len().min(rest.len());
+            room[..len].copy_from_slice(&rest[..len]);
+            (len, len)
+        });
+        let Poll::Ready(len) = poll else { break };
+        written += len.unwrap();
+    }
+    written
 }
 
 fn receive(stack: &mut Stack, id: ConnectionId, bytes: &mut Vec<u8>) {

@@ -1,12 +1,13 @@
 //! TCP connections as the application sees them.
-use crate::connection::{Connection, ConnectionId, Owner, Path};
+use super::control::{State, Tcb};
+use crate::buffers::BufferBudget;
+use crate::connection::{Connection, ConnectionId, Owner};
 use crate::flow::Flow;
 use crate::slab::SlabKey;
 use crate::stack::Stack;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use core::net::SocketAddr;
 use core::task::{Context, Poll};
-use smoltcp::socket::tcp::{RecvError, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::IpAddress;
 
@@ -33,6 +34,8 @@ pub enum TcpError {
     TooManyConnections,
     /// The connection from this local address to this peer exists.
     InUse,
+    /// There is no memory for what was written.
+    NoMemory,
 }
 
 impl core::fmt::Display for TcpError {
@@ -46,6 +49,7 @@ impl core::fmt::Display for TcpError {
             Self::NotConfigured => "the network has no address yet",
             Self::TooManyConnections => "there are too many connections",
             Self::InUse => "the connection exists already",
+            Self::NoMemory => "there is no memory for more data",
         })
     }
 }
@@ -77,14 +81,14 @@ impl Stack {
         if self.flows.contains_key(&flow) {
             return Err(TcpError::InUse);
         }
-        let key =
-            self.add_connection(flow, Owner::Application).ok_or(TcpError::TooManyConnections)?;
-        let cx = self.interface.context();
-        let connection = self.connections.get_mut(key).ok_or(TcpError::NotConnected)?;
-        if connection.socket_mut().connect(cx, flow.remote, flow.local).is_err() {
-            self.remove_connection(key);
+        let is_mixed = local.is_ipv4() != remote.is_ipv4();
+        if is_mixed || !flow.remote.addr.is_unicast() || flow.remote.port == 0 {
             return Err(TcpError::Unreachable);
         }
+        let tcb = Tcb::connect(&self.opening(&flow, self.now), self.now);
+        let key = self
+            .add_connection(flow, tcb, Owner::Application)
+            .ok_or(TcpError::TooManyConnections)?;
         self.mark_dirty(key);
         Ok(ConnectionId(key))
     }
@@ -114,12 +118,13 @@ impl Stack {
         let Some(connection) = self.connections.get_mut(id.0) else {
             return Poll::Ready(Err(TcpError::NotConnected));
         };
-        match connection.socket().state() {
-            State::SynSent | State::SynReceived | State::Listen => {
-                connection.socket_mut().register_send_waker(cx.waker());
+        let tcb = &mut connection.tcb;
+        match tcb.state() {
+            state if state.is_opening() => {
+                tcb.wait_to_send(cx.waker());
                 Poll::Pending
             }
-            State::Closed => Poll::Ready(Err(connection.failure.unwrap_or(TcpError::NotConnected))),
+            State::Closed => Poll::Ready(Err(ended(tcb))),
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -135,24 +140,26 @@ impl Stack {
         let Some(connection) = self.connections.get_mut(id.0) else {
             return Poll::Ready(Err(TcpError::NotConnected));
         };
-        let failure = connection.failure;
-        let socket = connection.socket_mut();
-        if socket.can_recv() {
-            let taken = socket.recv(f).map_err(|_| TcpError::NotConnected)?;
-            self.mark_dirty(id.0); // The window may have opened.
-            return Poll::Ready(Ok(Some(taken)));
+        let tcb = &mut connection.tcb;
+        let front = tcb.front_mut();
+        if !front.is_empty() {
+            let (len, result) = f(front);
+            if tcb.consume(len, &mut self.buffers) {
+                self.mark_dirty(id.0);
+            }
+            return Poll::Ready(Ok(Some(result)));
         }
-        if !socket.may_recv() && !is_opening(socket.state()) {
-            return Poll::Ready(match socket.recv(|_| (0, ())) {
-                Err(RecvError::Finished) => Ok(None),
-                _ => Err(failure.unwrap_or(TcpError::NotConnected)),
-            });
+        if tcb.is_read_to_the_end() {
+            return Poll::Ready(Ok(None));
         }
-        socket.register_recv_waker(cx.waker());
+        if tcb.state() == State::Closed {
+            return Poll::Ready(Err(ended(tcb)));
+        }
+        tcb.wait_to_receive(cx.waker());
         Poll::Pending
     }
 
-    /// Lets `f` write into free space of the transmit buffer; it returns how many bytes it wrote, and
+    /// Lets `f` write into free space of the send queue; it returns how many bytes it wrote, and
     /// anything else. They are sent in the next [`poll`](Self::poll).
     pub fn poll_send<R>(
         &mut self,
@@ -160,37 +167,48 @@ impl Stack {
         cx: &mut Context<'_>,
         f: impl FnOnce(&mut [u8]) -> (usize, R),
     ) -> Poll<Result<R, TcpError>> {
-        let Some(connection) = self.connections.get_mut(id.0) else {
-            return Poll::Ready(Err(TcpError::NotConnected));
-        };
-        let failure = connection.failure;
-        let socket = connection.socket_mut();
-        if socket.can_send() {
-            let written = socket.send(f).map_err(|_| TcpError::NotConnected)?;
-            self.mark_dirty(id.0);
-            return Poll::Ready(Ok(written));
-        }
-        if !socket.may_send() && !is_opening(socket.state()) {
-            return Poll::Ready(Err(failure.unwrap_or(TcpError::NotConnected)));
-        }
-        socket.register_send_waker(cx.waker());
-        Poll::Pending
+        self.send_with(id, cx, |tcb, room, budget| {
+            let queue = tcb.send_queue_mut();
+            queue.write(room, budget, f).ok_or(TcpError::NoMemory)
+        })
     }
 
     /// Takes bytes to send off the front of `bytes`, as many as there is room for and at least one,
-    /// if there are any.
+    /// if there are any. Long ones are not copied: the device reads them where they are.
     pub fn poll_send_bytes(
         &mut self,
         id: ConnectionId,
         cx: &mut Context<'_>,
         bytes: &mut Bytes,
     ) -> Poll<Result<(), TcpError>> {
-        let poll = self.poll_send(id, cx, |room| {
-            let len = bytes.len().min(room.len());
-            room[..len].copy_from_slice(&bytes[..len]);
-            (len, len)
-        });
-        poll.map_ok(|len| bytes.advance(len))
+        self.send_with(id, cx, |tcb, room, budget| {
+            let front = bytes.split_to(room.min(bytes.len()));
+            tcb.send_queue_mut().push(front, budget).ok_or(TcpError::NoMemory)
+        })
+    }
+
+    /// Lets `write` write when there is room, to as much room as there is.
+    fn send_with<R>(
+        &mut self,
+        id: ConnectionId,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut Tcb, usize, &mut BufferBudget) -> Result<R, TcpError>,
+    ) -> Poll<Result<R, TcpError>> {
+        let Some(connection) = self.connections.get_mut(id.0) else {
+            return Poll::Ready(Err(TcpError::NotConnected));
+        };
+        let tcb = &mut connection.tcb;
+        if !tcb.may_send() {
+            return Poll::Ready(Err(ended(tcb)));
+        }
+        let room = tcb.send_room(&self.buffers);
+        if room == 0 {
+            tcb.wait_to_send(cx.waker());
+            return Poll::Pending;
+        }
+        let result = write(tcb, room, &mut self.buffers);
+        self.mark_dirty(id.0);
+        Poll::Ready(result)
     }
 
     /// Waits until the peer has acknowledged everything that was written.
@@ -202,36 +220,39 @@ impl Stack {
         let Some(connection) = self.connections.get_mut(id.0) else {
             return Poll::Ready(Err(TcpError::NotConnected));
         };
-        if let Some(failure) = connection.failure {
+        let tcb = &mut connection.tcb;
+        if let Some(failure) = tcb.failure() {
             return Poll::Ready(Err(failure));
         }
-        if connection.socket().send_queue() == 0 {
+        if tcb.unacknowledged_len() == 0 {
             return Poll::Ready(Ok(()));
         }
-        connection.socket_mut().register_send_waker(cx.waker());
+        tcb.wait_to_send(cx.waker());
         Poll::Pending
     }
 
     /// Says that nothing more will be written; what was written is still delivered, and receiving
     /// goes on.
     pub fn shutdown(&mut self, id: ConnectionId) {
-        self.with_socket(id, |connection| connection.socket_mut().close());
+        self.with_connection(id, |connection, budget| connection.tcb.finish(budget));
     }
 
     /// Ends the connection at once, with a reset.
     pub fn abort(&mut self, id: ConnectionId) {
-        self.with_socket(id, |connection| connection.fail(TcpError::NotConnected));
+        self.with_connection(id, |connection, budget| {
+            connection.tcb.fail(TcpError::NotConnected, budget);
+        });
     }
 
     /// Lets go of a connection: it is closed in order if all was received and read, and reset
     /// otherwise. The name is not valid any more.
     pub fn release(&mut self, id: ConnectionId) {
-        self.with_socket(id, |connection| {
+        self.with_connection(id, |connection, budget| {
             connection.owner = Owner::Nobody;
-            if connection.socket().recv_queue() > 0 {
-                connection.fail(TcpError::NotConnected);
+            if connection.tcb.ready_len() > 0 {
+                connection.tcb.fail(TcpError::NotConnected, budget);
             } else {
-                connection.socket_mut().close();
+                connection.tcb.finish(budget);
             }
         });
     }
@@ -242,31 +263,15 @@ impl Stack {
         self.connections.get(id.0).map(|c| c.flow)
     }
 
-    fn with_socket(&mut self, id: ConnectionId, f: impl FnOnce(&mut Connection)) {
+    fn with_connection(
+        &mut self,
+        id: ConnectionId,
+        f: impl FnOnce(&mut Connection, &mut BufferBudget),
+    ) {
         if let Some(connection) = self.connections.get_mut(id.0) {
-            f(connection);
+            f(connection, &mut self.buffers);
             self.mark_dirty(id.0);
         }
-    }
-
-    /// Adds a connection with a closed socket. `None` if there are too many for the memory.
-    pub(crate) fn add_connection(&mut self, flow: Flow, owner: Owner) -> Option<SlabKey> {
-        // In any-IP mode the peer is a guest on the same machine.
-        let path = if self.any.is_some() { Path::SameMachine } else { Path::Network };
-        let connection = Connection::new(self.buffers.socket()?, flow, owner, path);
-        let key = self.connections.insert(connection)?;
-        self.flows.insert(flow, key);
-        Some(key)
-    }
-
-    /// Forgets a connection.
-    pub(crate) fn remove_connection(&mut self, key: SlabKey) {
-        let Some(connection) = self.connections.remove(key) else { return };
-        self.flows.remove(&connection.flow);
-        if let Owner::Backlog(listener, ordinal) = connection.owner {
-            self.listeners.remove(listener, ordinal);
-        }
-        self.buffers.release(connection.into_socket());
     }
 
     /// Puts a connection into the queue of those to poll.
@@ -278,26 +283,24 @@ impl Stack {
         }
     }
 
-    /// After a connection was polled: moves it on if it is over. `due` is its next deadline.
-    pub(crate) fn settle(&mut self, key: SlabKey, due: Option<Instant>, now: Instant) {
+    /// After a connection has sent what it had: moves it on if it is over.
+    pub(crate) fn settle(&mut self, key: SlabKey, now: Instant) {
         let Some(connection) = self.connections.get(key) else { return };
-        let state = connection.socket().state();
-        let is_ours = connection.owner != Owner::Application;
-        let is_quiet = due.is_none_or(|due| due > now + TIME_WAIT_QUIET);
-        let is_buried = state == State::TimeWait && connection.owner == Owner::Nobody && is_quiet;
-        if is_buried && let Some(progress) = connection.progress {
-            self.tombstones.insert(connection.flow, progress, now);
+        if connection.owner != Owner::Nobody {
+            return;
         }
-        if is_buried || (is_ours && connection.is_finished()) {
+        let tcb = &connection.tcb;
+        let is_buried = tcb.state() == State::TimeWait;
+        if is_buried {
+            self.tombstones.insert(connection.flow, tcb.progress(), now);
+        }
+        if is_buried || tcb.is_finished() {
             self.remove_connection(key);
         }
     }
 }
 
-/// In TIME-WAIT with a deadline farther away than this, smoltcp has nothing left but to wait: the
-/// last acknowledgement, delayed by 10 ms at most, is out.
-const TIME_WAIT_QUIET: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(1);
-
-fn is_opening(state: State) -> bool {
-    matches!(state, State::SynSent | State::SynReceived | State::Listen)
+/// Why a connection that is over does not do what was asked.
+fn ended(tcb: &Tcb) -> TcpError {
+    tcb.failure().unwrap_or(TcpError::NotConnected)
 }

@@ -1,0 +1,228 @@
+//! Loss recovery: which bytes count as lost, which as in flight, and which to send again
+//! (RFC 6675; without selective acknowledgements, RFC 6582).
+use super::scoreboard::Scoreboard;
+use super::sequence::Seq;
+
+/// Duplicate acknowledgements that mean a loss (RFC 5681, 3.2).
+const DUPLICATES: u32 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Something arrived out of order; nothing is known to be lost.
+    Watching,
+    /// Losses are repaired as acknowledgements tell of them.
+    Fast,
+    /// The retransmission timer ran out: everything not known to have arrived counts as lost.
+    Timeout,
+}
+
+/// What is known while not everything arrives in order.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    board: Scoreboard,
+    phase: Phase,
+    /// When this is acknowledged, the recovery is over.
+    point: Seq,
+    /// In front of here, what is missing was sent again.
+    retransmitted: Seq,
+    /// In front of here, what is missing is lost.
+    lost_below: Seq,
+    /// Duplicate acknowledgements, of a peer that does not say what it has.
+    duplicates: u32,
+}
+
+impl Recovery {
+    pub(crate) fn new(acknowledged: Seq) -> Self {
+        Self {
+            board: Scoreboard::default(),
+            phase: Phase::Watching,
+            point: acknowledged,
+            retransmitted: acknowledged,
+            lost_below: acknowledged,
+            duplicates: 0,
+        }
+    }
+
+    /// The peer has this range.
+    pub(crate) fn selected(&mut self, start: Seq, end: Seq) {
+        self.board.add(start, end);
+    }
+
+    /// The peer repeats itself, and does not say what it has.
+    pub(crate) fn duplicate(&mut self) {
+        self.duplicates = self.duplicates.saturating_add(1);
+    }
+
+    /// Whether lost data is being repaired.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.phase != Phase::Watching
+    }
+
+    /// Whether the retransmission timer ran out for what is being repaired.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.phase == Phase::Timeout
+    }
+
+    /// Whether the window may grow with what is acknowledged.
+    pub(crate) fn may_grow(&self) -> bool {
+        self.phase != Phase::Fast
+    }
+
+    /// Everything in front of `acknowledged` arrived. Whether all is well again.
+    pub(crate) fn acknowledged(&mut self, acknowledged: Seq, mss: u32) -> bool {
+        self.board.acknowledge(acknowledged);
+        self.retransmitted = self.retransmitted.max(acknowledged);
+        self.lost_below = self.lost_below.max(acknowledged);
+        if self.is_recovering() && acknowledged >= self.point {
+            self.phase = Phase::Watching;
+            self.retransmitted = acknowledged;
+            self.lost_below = acknowledged;
+        }
+        self.duplicates = 0;
+        if self.phase == Phase::Fast && self.board.is_empty() {
+            // A partial acknowledgement: what it points at is lost, too (RFC 6582, 3.2).
+            self.lost_below = self.lost_below.max(acknowledged + mss);
+            self.retransmitted = acknowledged;
+        }
+        self.phase == Phase::Watching && self.board.is_empty()
+    }
+
+    /// Looks for losses between `first`, which is not acknowledged, and `next`. True if there is one
+    /// and none was known before. `is_probed` says that a probe for a lost tail was sent.
+    pub(crate) fn detect(&mut self, first: Seq, next: Seq, mss: u32, is_probed: bool) -> bool {
+        let lost = match self.board.lost_below(mss) {
+            None if is_probed => self.board.lowest(),
+            None if self.duplicates >= DUPLICATES => Some((first + mss).min(next)),
+            lost => lost,
+        };
+        let Some(lost) = lost.filter(|lost| *lost > first) else { return false };
+        if self.is_recovering() {
+            if !self.board.is_empty() {
+                self.lost_below = self.lost_below.max(lost);
+            }
+            return false;
+        }
+        self.phase = Phase::Fast;
+        self.point = next;
+        self.retransmitted = first;
+        self.lost_below = lost;
+        true
+    }
+
+    /// Everything in flight counts as lost: the retransmission timer ran out, or the path takes
+    /// smaller packets only.
+    pub(crate) fn resend(&mut self, first: Seq, next: Seq) {
+        if self.board.lowest() == Some(first) {
+            // The peer dropped what it had (RFC 2018, 8).
+            self.board.clear();
+        }
+        self.phase = Phase::Timeout;
+        self.point = next;
+        self.retransmitted = first;
+        self.lost_below = next;
+        self.duplicates = 0;
+    }
+
+    /// Bytes between `first` and `next` that are on the way (RFC 6675, 4: SetPipe).
+    pub(crate) fn in_flight(&self, first: Seq, next: Seq, mss: u32) -> u32 {
+        let again = self.board.missing(first, self.retransmitted.min(self.lost_below));
+        let not_lost = self.board.missing(self.lost_below.max(first), next);
+        (again + not_lost).saturating_sub(self.duplicates.saturating_mul(mss))
+    }
+
+    /// What to send again next (RFC 6675, 4: NextSeg).
+    pub(crate) fn next_lost(&self, first: Seq, next: Seq) -> Option<(Seq, Seq)> {
+        if !self.is_recovering() {
+            return None;
+        }
+        self.board.hole(self.retransmitted.max(first), self.lost_below.min(next))
+    }
+
+    /// Whether nothing was sent again yet: the first is sent whatever is in flight.
+    pub(crate) fn is_first(&self, first: Seq) -> bool {
+        self.retransmitted <= first
+    }
+
+    /// What was missing in front of `end` was sent again.
+    pub(crate) fn resent(&mut self, end: Seq) {
+        self.retransmitted = self.retransmitted.max(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MSS: u32 = 100;
+
+    fn seq(n: u32) -> Seq {
+        Seq(n * MSS)
+    }
+
+    #[test]
+    fn blocks_above_a_hole_start_a_recovery_that_repairs_it_once() {
+        let mut recovery = Recovery::new(seq(0));
+        recovery.selected(seq(1), seq(3));
+        assert!(!recovery.detect(seq(0), seq(10), MSS, false));
+        assert_eq!(recovery.in_flight(seq(0), seq(10), MSS), 8 * MSS);
+        recovery.selected(seq(5), seq(6));
+        recovery.selected(seq(7), seq(8));
+        assert!(recovery.detect(seq(0), seq(10), MSS, false));
+        assert_eq!(recovery.next_lost(seq(0), seq(10)), Some((seq(0), seq(1))));
+        // 3, 4, 6, 8 and 9 may be on their way; 0 is lost.
+        assert_eq!(recovery.in_flight(seq(0), seq(10), MSS), 5 * MSS);
+        recovery.resent(seq(1));
+        assert_eq!(recovery.in_flight(seq(0), seq(10), MSS), 6 * MSS);
+        assert_eq!(recovery.next_lost(seq(0), seq(10)), None);
+        recovery.selected(seq(8), seq(10));
+        assert!(!recovery.detect(seq(0), seq(10), MSS, false));
+        assert_eq!(recovery.next_lost(seq(0), seq(10)), Some((seq(3), seq(5))));
+        assert!(!recovery.acknowledged(seq(3), MSS) && !recovery.may_grow());
+        assert!(recovery.acknowledged(seq(10), MSS));
+    }
+
+    #[test]
+    fn without_blocks_three_duplicates_and_partial_acknowledgements_tell() {
+        let mut recovery = Recovery::new(seq(0));
+        for expected in [false, false, true] {
+            recovery.duplicate();
+            assert_eq!(recovery.detect(seq(0), seq(10), MSS, false), expected);
+        }
+        assert_eq!(recovery.next_lost(seq(0), seq(10)), Some((seq(0), seq(1))));
+        recovery.resent(seq(1));
+        assert_eq!(recovery.next_lost(seq(0), seq(10)), None);
+        assert!(!recovery.acknowledged(seq(4), MSS));
+        assert_eq!(recovery.next_lost(seq(4), seq(10)), Some((seq(4), seq(5))));
+        assert!(recovery.acknowledged(seq(10), MSS));
+    }
+
+    #[test]
+    fn after_a_timeout_all_that_is_missing_is_sent_again() {
+        let mut recovery = Recovery::new(seq(0));
+        recovery.selected(seq(2), seq(3));
+        recovery.resend(seq(0), seq(5));
+        assert_eq!(recovery.in_flight(seq(0), seq(5), MSS), 0);
+        assert_eq!(recovery.next_lost(seq(0), seq(5)), Some((seq(0), seq(2))));
+        recovery.resent(seq(2));
+        assert_eq!(recovery.next_lost(seq(0), seq(5)), Some((seq(3), seq(5))));
+        assert!(recovery.may_grow() && !recovery.acknowledged(seq(3), MSS));
+        assert!(recovery.acknowledged(seq(5), MSS));
+    }
+
+    #[test]
+    fn a_peer_that_drops_what_it_had_is_sent_it_again() {
+        let mut recovery = Recovery::new(seq(0));
+        recovery.selected(seq(0), seq(2));
+        recovery.resend(seq(0), seq(5));
+        assert_eq!(recovery.next_lost(seq(0), seq(5)), Some((seq(0), seq(5))));
+    }
+
+    #[test]
+    fn a_probe_makes_any_block_tell_of_a_loss() {
+        let mut recovery = Recovery::new(seq(0));
+        recovery.selected(seq(4), seq(5));
+        assert!(!recovery.detect(seq(0), seq(5), MSS, false));
+        assert!(recovery.detect(seq(0), seq(5), MSS, true));
+        assert_eq!(recovery.next_lost(seq(0), seq(5)), Some((seq(0), seq(4))));
+    }
+}
