@@ -45,22 +45,16 @@ impl Cache {
     }
 
     pub(super) fn get(&mut self, id: FileId) -> Option<Rc<Resident>> {
-        match &self.slots[id.index()] {
-            Some(slot) => {
-                slot.used.set(true);
-                self.counters.hits += 1;
-                Some(Rc::clone(&slot.file))
-            }
-            None => {
-                self.counters.misses += 1;
-                None
-            }
-        }
+        let slot = self.slots[id.index()].as_ref()?;
+        slot.used.set(true);
+        self.counters.hits += 1;
+        Some(Rc::clone(&slot.file))
     }
 
     /// Puts a file in, evicting those not used of late. A file that never fits is not kept, and one
     /// that two requests read at once is kept once.
     pub(super) fn insert(&mut self, id: FileId, file: Rc<Resident>) {
+        self.counters.misses += 1;
         let cost = cost(&file);
         if cost > self.len_max || self.slots[id.index()].is_some() {
             return;

@@ -106,9 +106,14 @@ impl<B: BlockSource> Contents<B> {
         FileHeaders::new(file)
     }
 
+    /// A small file, if it is in the cache.
+    pub(crate) fn cached(&self, id: FileId) -> Option<Rc<Resident>> {
+        self.cache.borrow_mut().get(id)
+    }
+
     /// A small file, from the cache or else from the disk.
     pub(crate) async fn resident(&self, id: FileId, file: &File) -> io::Result<Rc<Resident>> {
-        if let Some(hit) = self.cache.borrow_mut().get(id) {
+        if let Some(hit) = self.cached(id) {
             return Ok(hit);
         }
         let len = usize::try_from(file.len).map_err(|_| io::ErrorKind::FileTooLarge)?;

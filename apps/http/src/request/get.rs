@@ -32,6 +32,26 @@ struct Representation<'a> {
 }
 
 impl<C: Clock, B: BlockSource> Server<C, B> {
+    /// Answers a GET or HEAD request for a file in memory; `None` if there is more to it.
+    pub(super) fn get_cached(
+        &self,
+        parts: &Parts,
+        fields: &Fields,
+    ) -> Option<Result<Answer, Refusal>> {
+        let path = path::decode(parts.uri.path()).ok()?;
+        let Found::File(id) = self.site.find(&path) else { return None };
+        let chosen = self.choose(id, fields);
+        let resident = self.contents.cached(chosen.id)?;
+        let is_head = parts.method == Method::HEAD;
+        let (status, fields, selection) = match plan(&chosen, &resident.headers, fields, is_head) {
+            Ok(Plan::Answer(answer)) => return Some(Ok(answer)),
+            Ok(Plan::Content(status, fields, selection)) => (status, fields, selection),
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let payload = resident.payload(&selection)?;
+        Some(Ok(Answer { status, fields, payload }))
+    }
+
     /// Answers a GET or HEAD request.
     pub(super) async fn get(
         self: &Rc<Self>,
@@ -69,22 +89,13 @@ impl<C: Clock, B: BlockSource> Server<C, B> {
                 &made
             }
         };
-        let validators = Validators { etag: &headers.etag, last_modified: &headers.last_modified };
-        match conditions::evaluate(fields, validators) {
-            Verdict::Failed => return Err(Refusal::new(StatusCode::PRECONDITION_FAILED)),
-            Verdict::NotModified => return Ok(not_modified(&chosen, headers)),
-            Verdict::Proceed => {}
+        match plan(&chosen, headers, fields, is_head)? {
+            Plan::Answer(answer) => Ok(answer),
+            Plan::Content(status, fields, selection) => {
+                let payload = self.payload(chosen.file, resident.as_deref(), selection).await?;
+                Ok(Answer { status, fields, payload })
+            }
         }
-        // RFC 9110, 14.2: Range is for GET only.
-        let selection =
-            if is_head { Selection::Whole } else { select(&chosen, fields, validators)? };
-        let (status, fields) = describe(&chosen, headers, &selection);
-        let payload = if is_head {
-            Payload::LengthOnly(chosen.file.len)
-        } else {
-            self.payload(chosen.file, resident.as_deref(), selection).await?
-        };
-        Ok(Answer { status, fields, payload })
     }
 
     /// Negotiates the form.
@@ -116,20 +127,15 @@ impl<C: Clock, B: BlockSource> Server<C, B> {
         resident: Option<&Resident>,
         selection: Selection,
     ) -> Result<Payload, Refusal> {
-        let (segments, len) = match (selection, resident) {
-            (Selection::Whole, Some(resident)) => {
-                return Ok(Payload::Bytes(resident.bytes.clone()));
-            }
-            (Selection::One(range), Some(resident)) => {
-                let index = |at| usize::try_from(at).unwrap_or(0);
-                let bytes = resident.bytes.slice(index(range.start)..index(range.end));
-                return Ok(Payload::Bytes(bytes));
-            }
-            (Selection::Whole, None) => one_segment(file.offset, file.len),
-            (Selection::One(range), None) => {
+        if let Some(payload) = resident.and_then(|resident| resident.payload(&selection)) {
+            return Ok(payload);
+        }
+        let (segments, len) = match selection {
+            Selection::Whole => one_segment(file.offset, file.len),
+            Selection::One(range) => {
                 one_segment(file.offset + range.start, range.end - range.start)
             }
-            (Selection::Many(multipart), _) => (multipart.segments, multipart.len),
+            Selection::Many(multipart) => (multipart.segments, multipart.len),
         };
         let mut stream = Stream::new(Rc::clone(&self.contents), segments);
         stream.prime().await.map_err(disk_failed)?;
@@ -147,6 +153,51 @@ impl<C: Clock, B: BlockSource> Server<C, B> {
         let fields = AnswerFields { media_type, ..AnswerFields::default() };
         Ok(Answer { status: refusal.status, fields, payload })
     }
+}
+
+impl Resident {
+    /// What is selected of the file; `None` if that is more than one piece.
+    fn payload(&self, selection: &Selection) -> Option<Payload> {
+        match selection {
+            Selection::Whole => Some(Payload::Bytes(self.bytes.clone())),
+            Selection::One(range) => {
+                let index = |at| usize::try_from(at).unwrap_or(0);
+                Some(Payload::Bytes(self.bytes.slice(index(range.start)..index(range.end))))
+            }
+            Selection::Many(_) => None,
+        }
+    }
+}
+
+/// What a file is answered with, before its content is there.
+enum Plan {
+    /// Nothing of the content.
+    Answer(Answer),
+    Content(StatusCode, AnswerFields, Selection),
+}
+
+/// Applies conditions and ranges.
+fn plan(
+    chosen: &Representation<'_>,
+    headers: &FileHeaders,
+    fields: &Fields,
+    is_head: bool,
+) -> Result<Plan, Refusal> {
+    let validators = Validators { etag: &headers.etag, last_modified: &headers.last_modified };
+    match conditions::evaluate(fields, validators) {
+        Verdict::Failed => return Err(Refusal::new(StatusCode::PRECONDITION_FAILED)),
+        Verdict::NotModified => return Ok(Plan::Answer(not_modified(chosen, headers))),
+        Verdict::Proceed => {}
+    }
+    // RFC 9110, 14.2: Range is for GET only.
+    let selection = if is_head { Selection::Whole } else { select(chosen, fields, validators)? };
+    let (status, fields) = describe(chosen, headers, &selection);
+    Ok(if is_head {
+        let payload = Payload::LengthOnly(chosen.file.len);
+        Plan::Answer(Answer { status, fields, payload })
+    } else {
+        Plan::Content(status, fields, selection)
+    })
 }
 
 fn one_segment(offset: u64, len: u64) -> (VecDeque<Segment>, u64) {

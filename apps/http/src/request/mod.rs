@@ -19,33 +19,67 @@ use hyper::body::{Body as _, Incoming};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// The response to a request: there at once for most requests, and small to be moved about then.
+pub(crate) enum Handling<'a> {
+    Done(Option<Response<Body>>),
+    Working(Pin<Box<dyn Future<Output = Response<Body>> + 'a>>),
+}
+
+impl Future for Handling<'_> {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Done(response) => response.take().map_or(Poll::Pending, |r| Poll::Ready(Ok(r))),
+            Self::Working(work) => work.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
 
 /// Handles one request of a connection.
-pub(crate) async fn handle<C: Clock, B: BlockSource>(
-    server: &Rc<Server<C, B>>,
-    exchange: &Rc<Exchange>,
+pub(crate) fn handle<'a, C: Clock, B: BlockSource>(
+    server: &'a Rc<Server<C, B>>,
+    exchange: &'a Rc<Exchange>,
     peer: std::net::SocketAddr,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Handling<'a> {
     let (parts, incoming) = request.into_parts();
     let log = &server.shared.access_log;
     let record = || Box::new(log.record(peer, server.clock.unix_seconds(), &parts));
     exchange.on_request(log.is_on().then(record));
     let fields = Fields::read(&parts.headers);
-    let answer = match discard_body(server, exchange, &fields, incoming).await {
-        Ok(BodyState::Read) => answer(server, &parts, &fields).await,
-        Ok(BodyState::Unread) => answer(server, &parts, &fields).await.closing(),
-        Err(refusal) => refusal.into(),
-    };
-    if answer.fields.closing {
-        exchange.on_closing();
+    if incoming.is_end_stream()
+        && let Some(answer) = answer_now(server, &parts, &fields)
+    {
+        return Handling::Done(Some(respond(server, exchange, answer, parts.headers)));
     }
-    let (shared, record) = (Rc::clone(&server.shared), exchange.take_record());
-    let exchange = Rc::clone(exchange);
-    let completion = Completion { shared, exchange, record, status: answer.status, body_len: 0 };
-    Ok(respond(answer, parts.headers, completion))
+    Handling::Working(Box::pin(async move {
+        let answer = match discard_body(server, exchange, &fields, incoming).await {
+            Ok(BodyState::Read) => answer(server, &parts, &fields).await,
+            Ok(BodyState::Unread) => answer(server, &parts, &fields).await.closing(),
+            Err(refusal) => refusal.into(),
+        };
+        respond(server, exchange, answer, parts.headers)
+    }))
+}
+
+/// The answer to a request without a body, if the disk is not needed for it.
+fn answer_now<C: Clock, B: BlockSource>(
+    server: &Server<C, B>,
+    parts: &Parts,
+    fields: &Fields,
+) -> Option<Answer> {
+    let result = match check(server, parts, fields) {
+        Ok(()) if parts.method == Method::OPTIONS => Ok(Answer::options()),
+        Ok(()) => server.get_cached(parts, fields)?,
+        Err(refusal) => Err(refusal),
+    };
+    Some(result.unwrap_or_else(Answer::from))
 }
 
 async fn answer<C: Clock, B: BlockSource>(
@@ -53,12 +87,10 @@ async fn answer<C: Clock, B: BlockSource>(
     parts: &Parts,
     fields: &Fields,
 ) -> Answer {
-    let result = match check(server, parts, fields) {
-        Ok(()) if parts.method == Method::OPTIONS => Ok(Answer::options()),
-        Ok(()) => server.get(parts, fields).await,
-        Err(refusal) => Err(refusal),
-    };
-    result.unwrap_or_else(Answer::from)
+    if let Some(answer) = answer_now(server, parts, fields) {
+        return answer;
+    }
+    server.get(parts, fields).await.unwrap_or_else(Answer::from)
 }
 
 /// The rules that hold for every request.
@@ -140,10 +172,25 @@ async fn next_frame(
 }
 
 /// Makes the response; `map` is the request's, whose memory the response's fields reuse.
-fn respond(answer: Answer, mut map: HeaderMap, completion: Completion) -> Response<Body> {
+fn respond<C: Clock, B: BlockSource>(
+    server: &Server<C, B>,
+    exchange: &Rc<Exchange>,
+    answer: Answer,
+    mut map: HeaderMap,
+) -> Response<Body> {
+    if answer.fields.closing {
+        exchange.on_closing();
+    }
     map.clear();
     map.insert(header::SERVER, answer::SERVER);
     answer.fields.fill(&mut map);
+    let completion = Completion {
+        shared: Rc::clone(&server.shared),
+        record: exchange.take_record(),
+        exchange: Rc::clone(exchange),
+        status: answer.status,
+        body_len: 0,
+    };
     let mut response = Response::new(Body::new(answer.payload, completion));
     *response.status_mut() = answer.status;
     *response.headers_mut() = map;
