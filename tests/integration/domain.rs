@@ -36,6 +36,12 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
+/// The processes that a process with one thread started.
+pub(crate) fn children_of(pid: u32) -> Result<Vec<u32>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    Ok(text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
 /// A running `paravane run`, or a machine with a bundle. Killed when dropped.
 pub(crate) struct Domain {
     child: Child,

@@ -1,7 +1,7 @@
 //! Starting, stopping, dying: what stays behind and who else is hurt.
 use crate::backend::Backend;
 use crate::case::Case;
-use crate::domain::{Domain, guest};
+use crate::domain::{Domain, children_of, guest};
 use crate::web::{Web, small_site};
 use anyhow::{Result, ensure};
 use std::fs;
@@ -40,12 +40,6 @@ fn kill_leaves_nothing(backend: Backend) -> Result<()> {
     ensure!(all_gone, "{children:?} live on");
     TcpListener::bind(("127.0.0.1", web.port))?;
     Ok(())
-}
-
-fn children_of(pid: u32) -> Result<Vec<u32>> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let text = fs::read_to_string(path)?;
-    Ok(text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
 /// A guest that crashes, and one that hangs, leave the web guest beside them as it was.

@@ -7,6 +7,7 @@ mod browser;
 mod bundle;
 mod case;
 mod cli;
+mod crowd;
 mod domain;
 mod hostile;
 mod kernel;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         network::cases(),
         robustness::cases(),
         load::cases(),
+        crowd::cases(),
         browser::cases(),
         bundle::cases(),
         shim::cases(),
