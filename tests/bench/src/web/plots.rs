@@ -6,14 +6,13 @@ use super::site::File;
 use super::wrk::Style;
 use crate::plot::{Lines, MarkRow, Marks, Point, Series, lines, marks};
 use crate::session::Session;
-use clap::ValueEnum;
 
 /// Adds what there is something for. `lenient` draws what is too noisy, too.
 pub(crate) fn draw(session: &mut Session, outcomes: &[Outcome], lenient: bool) {
     let shown = Shown { outcomes, lenient };
     for (file, name) in [(File::Bytes128, "web-requests-128"), (File::Kib1, "web-requests-1k")] {
         let series = shown.by_connections(file);
-        if !series.is_empty() {
+        if series.iter().any(|series| !series.points.is_empty()) {
             let title = format!("Requests/s, file of {} B, connections kept", file.len());
             let plot = Lines { title, below: "connections", series };
             session.plot(name, lines(&plot));
@@ -22,7 +21,7 @@ pub(crate) fn draw(session: &mut Session, outcomes: &[Outcome], lenient: bool) {
     let rows = shown.ratios();
     if !rows.is_empty() {
         let title = "Speed relative to nginx over loopback".into();
-        let names = contenders().map(Contender::name).collect();
+        let names = shown.contenders().map(Contender::name).collect();
         session.plot("web-ratios", marks(&Marks { title, names, rows }));
     }
     let rows = shown.latencies();
@@ -40,6 +39,11 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
+    /// All servers, in the order of their colours; even those that this or that plot has nothing of.
+    fn contenders(&self) -> impl Iterator<Item = Contender> {
+        self.outcomes.first().into_iter().flat_map(|o| o.rows.iter().map(|row| row.contender))
+    }
+
     fn rows(&self) -> impl Iterator<Item = (&Outcome, &Row)> {
         let all = self.outcomes.iter().flat_map(|o| o.rows.iter().map(move |row| (o, row)));
         all.filter(|(outcome, row)| match outcome.verdict(row) {
@@ -50,7 +54,7 @@ impl Shown<'_> {
     }
 
     fn by_connections(&self, wanted: File) -> Vec<Series> {
-        let series = Contender::value_variants().iter().map(|&contender| {
+        let series = self.contenders().map(|contender| {
             let points = self.rows().filter_map(|(outcome, row)| match outcome.cell.load {
                 Load::Requests { file, connections, style: Style::KeepAlive }
                     if file == wanted
@@ -63,7 +67,7 @@ impl Shown<'_> {
             });
             Series { name: contender.name().into(), points: points.collect() }
         });
-        series.filter(|series| !series.points.is_empty()).collect()
+        series.collect()
     }
 
     /// A row for each load, a value for each server.
@@ -77,7 +81,7 @@ impl Shown<'_> {
                         .filter(|(o, row)| o.cell.name == *name && row.contender == contender);
                     rows.next().and_then(|(_, row)| row.ratio(0))
                 };
-                MarkRow { label: name.clone(), values: contenders().map(ratio).collect() }
+                MarkRow { label: name.clone(), values: self.contenders().map(ratio).collect() }
             });
         rows.filter(|row| row.values.iter().any(Option::is_some)).collect()
     }
@@ -95,7 +99,34 @@ impl Shown<'_> {
     }
 }
 
-/// The servers that are compared with the first, in the order of their colours.
-fn contenders() -> impl Iterator<Item = Contender> {
-    Contender::value_variants().iter().copied().filter(|&contender| contender != Contender::Nginx)
+#[cfg(test)]
+mod tests {
+    use super::super::cell::Cell;
+    use super::super::results::Sample;
+    use super::*;
+
+    fn outcome(ratios: [f64; 4]) -> Outcome {
+        let sample = |rate| Sample { rate, cpu_us: 1.0, latency_us: None };
+        let mut row = Row::new(Contender::ProcessTap);
+        for ratio in ratios {
+            row.add(Unit::Requests, sample(1000.0 * ratio), Some(sample(1000.0)));
+        }
+        let load =
+            Load::Requests { file: File::Bytes128, connections: 16, style: Style::KeepAlive };
+        let cell = Cell { name: "keepalive-128-16".into(), load, congestion: "reno".into() };
+        Outcome { cell, rows: vec![row], complaints: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_too_noisy_is_not_drawn_unless_nothing_is_promised() {
+        let drawn = |ratios, lenient| {
+            let outcomes = [outcome(ratios)];
+            let shown = Shown { outcomes: &outcomes, lenient };
+            [shown.ratios().len(), shown.by_connections(File::Bytes128)[0].points.len()]
+        };
+        let (quiet, noisy) = ([1.5; 4], [1.0, 1.0, 2.0, 2.0]);
+        assert_eq!(drawn(quiet, false), [1, 1]);
+        assert_eq!(drawn(noisy, false), [0, 0]);
+        assert_eq!(drawn(noisy, true), [1, 1]);
+    }
 }
