@@ -41,7 +41,7 @@ impl Part {
 ///
 /// docs/benchmarks.md says what is measured, and how.
 #[derive(Debug, Parser)]
-#[command(name = "scripts/bench", after_help = noise::HELP)]
+#[command(name = "bench", bin_name = "scripts/bench", after_help = noise::HELP)]
 pub(crate) struct Arguments {
     /// What to measure; everything by default.
     parts: Vec<Part>,
