@@ -81,19 +81,13 @@ impl Default for Timeouts {
 }
 
 /// Memory for files.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheConfig {
-    /// Bytes for all cached files; by default an eighth of the memory, at most 4 MiB.
+    /// Bytes for all cached files; by default an eighth of the memory.
     pub total_bytes: Option<usize>,
-    /// Largest file that is cached, bytes; larger ones are streamed.
-    pub file_bytes: usize,
-}
-
-impl Default for CacheConfig {
-    fn default() -> Self {
-        Self { total_bytes: None, file_bytes: 131_072 }
-    }
+    /// Largest file that is cached, bytes; larger ones are streamed. By default a quarter of the cache.
+    pub file_bytes: Option<usize>,
 }
 
 /// Why a configuration is refused: a sentence with the line and what is wrong there.
@@ -166,7 +160,7 @@ mod tests {
         assert_eq!((config.port, config.access_log, config.metrics), (8080, false, true));
         assert_eq!(config.limits.connections, Some(7));
         assert_eq!(config.limits.uri_bytes, Limits::default().uri_bytes);
-        assert_eq!(config.cache.file_bytes, 1);
+        assert_eq!(config.cache.file_bytes, Some(1));
     }
 
     #[test]
@@ -194,7 +188,7 @@ mod tests {
         assert_eq!(Config::parse(example.as_bytes()).unwrap(), Config::default());
         let shown: String =
             example.lines().map(|line| line.strip_prefix("#= ").unwrap_or(line)).collect();
-        for key in ["connections", "total_bytes"] {
+        for key in ["connections", "total_bytes", "file_bytes"] {
             assert!(shown.contains(&format!("{key} = ")), "{key}");
         }
     }

@@ -280,9 +280,10 @@ impl<C, B: BlockSource> Drop for Place<'_, C, B> {
 
 fn content_limits(config: &Config, memory_len: u64) -> ContentLimits {
     let size = |len: u64| usize::try_from(len).unwrap_or(usize::MAX);
+    let cache_len = config.cache.total_bytes.unwrap_or(size(memory_len / 8));
     ContentLimits {
-        cache_len: config.cache.total_bytes.unwrap_or(size((memory_len / 8).min(4 * MIB))),
-        cached_file_len: config.cache.file_bytes,
+        cache_len,
+        cached_file_len: config.cache.file_bytes.unwrap_or(cache_len / 4),
         stream_len: size((memory_len / 16).min(32 * MIB)),
     }
 }

@@ -264,7 +264,9 @@ impl Bed {
     pub(crate) fn with_memory(archive: Vec<u8>, config: &str, memory_len: u64) -> Self {
         let (clock, disk) = (VirtualClock::default(), MemoryDisk::new(archive));
         let site = block_on(index(disk.clone())).unwrap();
-        let config = Config::parse(config.as_bytes()).unwrap();
+        let mut config = Config::parse(config.as_bytes()).unwrap();
+        // Less than the default, so that there are files that are streamed.
+        config.cache.file_bytes.get_or_insert(128 << 10);
         let log = Rc::new(RefCell::new(Vec::new()));
         let copy = Rc::clone(&log);
         let sink = Box::new(move |lines: &[u8]| copy.borrow_mut().extend_from_slice(lines));

@@ -111,23 +111,27 @@ impl<B: BlockSource> Contents<B> {
         self.cache.borrow_mut().get(id)
     }
 
-    /// A small file, from the cache or else from the disk.
-    pub(crate) async fn resident(&self, id: FileId, file: &File) -> io::Result<Rc<Resident>> {
+    /// A small file, from the cache or else from the disk. `None` if the cache has no room for it.
+    pub(crate) async fn resident(
+        &self,
+        id: FileId,
+        file: &File,
+    ) -> io::Result<Option<Rc<Resident>>> {
         if let Some(hit) = self.cached(id) {
-            return Ok(hit);
+            return Ok(Some(hit));
         }
         let len = usize::try_from(file.len).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let read_len = len.next_multiple_of(SECTOR_SIZE);
+        let Some(room) = self.cache.borrow_mut().reserve(read_len) else { return Ok(None) };
         let bytes = if len == 0 {
             Bytes::new()
         } else {
-            let read_len = len.next_multiple_of(SECTOR_SIZE);
             let buffer = self.disk.buffer(read_len)?;
-            let content = self.disk.read(file.offset, buffer, read_len).await?;
-            Bytes::from_owner(content).slice(..len)
+            room.fill(self.disk.read(file.offset, buffer, read_len).await?).slice(..len)
         };
         let resident = Rc::new(Resident { headers: FileHeaders::new(file), bytes });
         self.cache.borrow_mut().insert(id, Rc::clone(&resident));
-        Ok(resident)
+        Ok(Some(resident))
     }
 
     /// What the cache did so far.

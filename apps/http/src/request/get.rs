@@ -112,13 +112,13 @@ impl<C: Clock, B: BlockSource> Server<C, B> {
         Representation { id, file, coding, varies, media_type: plain.media_type }
     }
 
-    /// The file in memory, if it is small.
+    /// The file in memory, if it is small and there is room for it.
     async fn resident(&self, id: FileId) -> Result<Option<Rc<Resident>>, Refusal> {
         let file = self.site.file(id);
         if !self.contents.is_cacheable(file) {
             return Ok(None);
         }
-        self.contents.resident(id, file).await.map(Some).map_err(disk_failed)
+        self.contents.resident(id, file).await.map_err(disk_failed)
     }
 
     async fn payload(
