@@ -15,6 +15,15 @@ pub(super) const BUFFER_ALIGN: usize = 64;
 /// Buffers that are posted at first. The longest frame takes 33 of 2 KiB.
 const STOCK_MIN: u16 = 64;
 
+/// Bytes of a buffer when large frames come: each buffer of a frame takes time on both sides.
+const LARGE_BUFFER_SIZE: usize = 8192;
+/// A frame that takes more buffers than this is large.
+const LARGE_FRAME_BUFFERS: usize = 4;
+/// Large frames after which buffers become large.
+const LARGE_FRAMES: u32 = 32;
+/// Most bytes of all buffers.
+const STOCK_BYTES_MAX: usize = 1 << 20;
+
 /// Longest frame with its Ethernet header: an IPv4 packet has at most 65535 bytes.
 pub(super) const FRAME_LEN_MAX: usize = 14 + 65_535;
 
@@ -130,12 +139,14 @@ pub(super) struct Receiver<D: Dma> {
     stock: u16,
     /// How many were, after the last refill.
     posted: u16,
+    /// Large frames so far, counted while buffers are small.
+    large_frames: u32,
     /// Buffers to post, in the order in which they came back: a device uses them in the order in which
     /// they were posted, so neighbours stay neighbours, and a frame that takes several needs no copy to
     /// be in one piece.
     spare: VecDeque<DmaBuffer<D>>,
-    /// What the buffers are parts of, and how many there are; `None` while memory is short.
-    row: Option<(Arc<Row<D>>, u16)>,
+    /// What the buffers are parts of, and their number and size; `None` while memory is short.
+    row: Option<(Arc<Row<D>>, u16, usize)>,
     /// A frame of which not all buffers are there yet.
     partial: Option<RxFrame<D>>,
 }
@@ -149,6 +160,7 @@ impl<D: Dma> Receiver<D> {
             mergeable,
             stock,
             posted: 0,
+            large_frames: 0,
             spare: VecDeque::new(),
             row: None,
             partial: None,
@@ -168,6 +180,7 @@ impl<D: Dma> Receiver<D> {
             let part = Part { buffer: segment.into_buffer(), len: used.written as usize };
             let frame = self.assemble(part)?;
             if frame.is_complete() {
+                self.note(&frame);
                 return Ok(Some(frame));
             }
             self.partial = Some(frame);
@@ -195,23 +208,40 @@ impl<D: Dma> Receiver<D> {
 
     /// Keeps a buffer to post it again, unless it is left from a row that was replaced.
     fn keep(&mut self, buffer: DmaBuffer<D>) {
-        if self.row.as_ref().is_none_or(|(row, _)| buffer.is_part_of(row)) {
+        if self.row.as_ref().is_none_or(|(row, ..)| buffer.is_part_of(row)) {
             self.spare.push_back(buffer);
+        }
+    }
+
+    /// Makes buffers large when large frames come again and again.
+    fn note(&mut self, frame: &RxFrame<D>) {
+        if frame.rest.len() < LARGE_FRAME_BUFFERS || self.buffer_size >= LARGE_BUFFER_SIZE {
+            return;
+        }
+        self.large_frames += 1;
+        if self.large_frames >= LARGE_FRAMES {
+            self.buffer_size = LARGE_BUFFER_SIZE;
+            self.stock = self.stock.min(self.stock_max());
         }
     }
 
     /// Doubles the stock when the device has used more than half of it since the last refill.
     fn grow(&mut self) {
         if self.queue.in_flight() < self.posted / 2 {
-            self.stock = self.posted.saturating_mul(2).min(self.queue.size());
+            self.stock = self.posted.saturating_mul(2).min(self.stock_max());
         }
+    }
+
+    fn stock_max(&self) -> u16 {
+        let count = (STOCK_BYTES_MAX / self.buffer_size).max(usize::from(STOCK_MIN));
+        u16::try_from(count).unwrap_or(u16::MAX).min(self.queue.size())
     }
 
     /// Posts buffers up to the stock. Returns whether the device is to be notified.
     ///
     /// With no memory for another buffer, the device has to do with fewer.
     pub(super) fn refill(&mut self, dma: &D) -> bool {
-        self.lengthen_row(dma);
+        self.renew_row(dma);
         let missing = self.stock.saturating_sub(self.queue.in_flight());
         for _ in 0..missing.min(self.queue.free_descriptors()) {
             let spare = self.spare.pop_front();
@@ -224,16 +254,15 @@ impl<D: Dma> Receiver<D> {
         self.queue.publish()
     }
 
-    /// Replaces the row of buffers by one as long as the stock, if it is shorter.
-    fn lengthen_row(&mut self, dma: &D) {
-        if self.row.as_ref().is_some_and(|(_, count)| *count >= self.stock) {
+    /// Replaces the row of buffers by one as long as the stock, if it is shorter or of smaller buffers.
+    fn renew_row(&mut self, dma: &D) {
+        let (stock, size) = (self.stock, self.buffer_size);
+        if self.row.as_ref().is_some_and(|(_, count, of)| *count >= stock && *of >= size) {
             return;
         }
-        let count = usize::from(self.stock);
-        if let Some((row, buffers)) = DmaBuffer::new_row(dma, count, self.buffer_size, BUFFER_ALIGN)
-        {
+        if let Some((row, buffers)) = DmaBuffer::new_row(dma, stock.into(), size, BUFFER_ALIGN) {
             self.spare = buffers.collect();
-            self.row = Some((row, self.stock));
+            self.row = Some((row, stock, size));
         }
     }
 

@@ -131,10 +131,32 @@ fn most_large_frames_are_in_one_piece_as_they_come() {
         let count = in_place(&mut net, &mut wire, len);
         assert!(count > expect, "{count} frames of {len} bytes");
     };
-    // A frame of 30 buffers has the end of the row in it where one in 9 begins.
+    // A frame of 8 large buffers has the end of the row in it where one in 8 begins.
     check(60_000, 150);
     check(60, 199);
     check(5000, 190);
+}
+
+#[test]
+fn large_frames_get_large_buffers_and_memory_is_bounded() {
+    let arena = Arena::default();
+    let device = Device { queue_size_max: 256, ..device(ALL) };
+    let host = Host::new(&arena, device);
+    let mut net = Net::new(arena.clone(), host.clone(), 0, &device).unwrap();
+    let mut wire = Wire::new(&arena, host.queue(0), host.queue(1));
+    let mut pieces = |len| {
+        in_place(&mut net, &mut wire, len);
+        assert!(wire.deliver(NO_HEADER, &pattern(8000)));
+        let frame = net.receive().unwrap().unwrap();
+        let count = frame.pieces().count();
+        net.recycle(frame);
+        net.flush();
+        count
+    };
+    assert_eq!([pieces(60), pieces(8000)], [4, 4], "small ones stay");
+    assert_eq!([pieces(60_000), pieces(60)], [1, 1]);
+    // The rings, and at worst two rows: one in use, and one whose last buffers are in flight.
+    assert!(arena.allocated() < (2 << 20) + (64 << 10), "{}", arena.allocated());
 }
 
 #[test]
