@@ -131,7 +131,7 @@ fn ten_thousand_idle(backend: Backend) -> Result<()> {
     web.domain.stop()?.expect(0, &[])
 }
 
-fn raise_descriptor_limit(wanted: u64) -> bool {
+pub(crate) fn raise_descriptor_limit(wanted: u64) -> bool {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: getrlimit writes the structure given.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };

@@ -1,12 +1,16 @@
 //! The TAP network, in a network namespace of the case's own.
 use crate::backend::Backend;
 use crate::case::Case;
-use crate::domain::{Domain, paravane, release};
+use crate::domain::{Domain, children_of, paravane, release};
+use crate::load::raise_descriptor_limit;
 use crate::namespace::{Namespace, is_root, run};
 use crate::web::small_site;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const GUEST: &str = "10.77.0.2";
@@ -27,6 +31,12 @@ pub(crate) fn cases() -> Vec<Case> {
         case("missing-privilege", missing_privilege).needs("setpriv").not_on_shim(QEMUS),
         case("ping", ping).needs("ping"),
         case("bulk", bulk),
+        case("idle-connections-cost-little", idle_connections)
+            .only_if(
+                raise_descriptor_limit(IDLE_CONNECTIONS + 500),
+                "the limit on open files cannot be raised",
+            )
+            .not_on_shim("QEMU has memory of its own for a machine"),
     ]
 }
 
@@ -131,4 +141,68 @@ fn bulk(backend: Backend) -> Result<()> {
     let expected = (0..3_u32 << 20).map(crate::web::pattern);
     ensure!(curl(&namespace, "/big.bin")?.into_iter().eq(expected), "three megabytes");
     Ok(())
+}
+
+const IDLE_CONNECTIONS: u64 = 4096;
+
+/// What all of them may cost together, guest and VMM, KiB.
+const IDLE_BUDGET_KIB: u64 = 16 << 10;
+
+/// Connections that were used cost little while they are idle, and are still served.
+fn idle_connections(backend: Backend) -> Result<()> {
+    let namespace = Namespace::new()?;
+    let mut served = serve(&namespace, backend, &[], "tap")?;
+    served.domain.wait_for("serving")?;
+    let domain = &served.domain;
+    namespace.inside(|| {
+        drop(used_connection()?);
+        let before = settled_memory(domain)?;
+        let mut idle = Vec::new();
+        for _ in 0..IDLE_CONNECTIONS {
+            idle.push(used_connection()?);
+        }
+        let cost = settled_memory(domain)?.saturating_sub(before);
+        ensure!(cost <= IDLE_BUDGET_KIB, "{IDLE_CONNECTIONS} idle connections cost {cost} KiB");
+        idle.iter_mut().try_for_each(use_connection)
+    })?;
+    served.domain.stop()?.expect(0, &[])
+}
+
+fn used_connection() -> Result<TcpStream> {
+    let mut stream = TcpStream::connect((GUEST, 80))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    use_connection(&mut stream)?;
+    Ok(stream)
+}
+
+fn use_connection(stream: &mut TcpStream) -> Result<()> {
+    stream.write_all(b"GET /a.txt HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    let (mut response, mut part) = (Vec::new(), [0; 1024]);
+    while !response.ends_with(b"0123456789") {
+        let len = stream.read(&mut part).context("an idle connection")?;
+        ensure!(len > 0, "closed: {}", String::from_utf8_lossy(&response));
+        response.extend(&part[..len]);
+    }
+    Ok(())
+}
+
+/// Proportional memory of the VMM and its children, KiB, when it does not change for two seconds.
+fn settled_memory(domain: &Domain) -> Result<u64> {
+    let mut last = u64::MAX;
+    for _ in 0..15 {
+        std::thread::sleep(Duration::from_secs(2));
+        let now = memory_of(domain.pid())?;
+        if now >= last.saturating_sub(64) {
+            return Ok(now.min(last));
+        }
+        last = now;
+    }
+    Ok(last)
+}
+
+fn memory_of(pid: u32) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?;
+    let own: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    children_of(pid)?.into_iter().try_fold(own, |sum, child| Ok(sum + memory_of(child)?))
 }
