@@ -8,7 +8,8 @@ use super::peer::Peer;
 use super::random::Random;
 use super::relay::Impairment;
 use super::services::{
-    DIGEST, ECHO, STREAM_ECHO, connect, download, memory_returns, memory_used, ping, upload,
+    DIGEST, ECHO, Family::V4, STREAM_ECHO, connect, download, memory_returns, memory_used, ping,
+    upload,
 };
 use super::tap::Tap;
 use super::{Kind, case};
@@ -54,7 +55,7 @@ fn flood(backend: Backend, frame: Frame) -> Result<()> {
     let flood = Flood::start(pair.lan.wire.clone(), guest_mac, frame);
     let work: [&(dyn Fn() -> Result<()> + Sync); 3] =
         [&|| old_connection(&flood), &|| new_connections(&flood), &|| {
-            download(1 << 20).and_then(|()| upload(DIGEST, 1 << 20))
+            download(V4, 1 << 20).and_then(|()| upload(V4, DIGEST, 1 << 20))
         }];
     pair.all(&work)?;
     let resident = resident_len(&pair.lan.domain)?;
@@ -68,7 +69,7 @@ fn flood(backend: Backend, frame: Frame) -> Result<()> {
 
 /// One connection that says something now and then.
 fn old_connection(flood: &Flood) -> Result<()> {
-    let mut stream = connect(STREAM_ECHO)?;
+    let mut stream = connect(V4, STREAM_ECHO)?;
     while flood.is_young() {
         stream.write_all(b"ping")?;
         let mut answer = [0; 4];

@@ -1,7 +1,7 @@
 //! Transfers between the guest and Linux over wires with faults.
 use super::lan::Pair;
 use super::relay::{Bottleneck, Count, Impairment};
-use super::services::{DIGEST, download, exchange, upload};
+use super::services::{DIGEST, Family, Family::V4, Family::V6, download, exchange, upload};
 use super::{Kind, case};
 use crate::backend::Backend;
 use crate::case::Case;
@@ -107,16 +107,21 @@ static ROWS: [Row; 8] = [
 
 pub(super) fn cases() -> Vec<Case> {
     let case = |row: &'static Row| {
-        case(&format!("wire-with-{}", row.name), Kind::Long, move |backend| transfer(backend, row))
+        case(&format!("wire-with-{}", row.name), Kind::Long, move |b| transfer(b, row, V4))
     };
-    ROWS.iter().map(case).collect()
+    let last = &ROWS[ROWS.len() - 1];
+    let name = format!("wire-with-{}-ipv6", last.name);
+    let last = super::case(&name, Kind::Long, move |backend| transfer(backend, last, V6));
+    ROWS.iter().map(case).chain([last]).collect()
 }
 
 /// Down, up, and both at once, at the same time; what arrives is what was sent.
-fn transfer(backend: Backend, row: &Row) -> Result<()> {
+fn transfer(backend: Backend, row: &Row, family: Family) -> Result<()> {
     let pair = Pair::new(backend, row.impairment, SEED)?;
     let work: [&(dyn Fn() -> Result<()> + Sync); 3] =
-        [&|| download(row.len), &|| upload(DIGEST, row.len), &|| exchange(row.len / 4)];
+        [&|| download(family, row.len), &|| upload(family, DIGEST, row.len), &|| {
+            exchange(family, row.len / 4)
+        }];
     pair.all(&work)?;
     let Pair { relay, lan, .. } = pair;
     for count in relay.stop()? {

@@ -10,12 +10,13 @@ use crate::backend::Backend;
 use crate::domain::{Domain, guest};
 use crate::namespace::Namespace;
 use anyhow::{Context, Result, anyhow, ensure};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// Addresses of the guest, and of who is at the other end of the wire, which is its gateway, too.
 pub(super) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 pub(super) const PEER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+pub(super) const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 
 /// The interface of Linux's end.
 pub(super) const PEER_INTERFACE: &str = "peer0";
@@ -49,7 +50,8 @@ impl Lan {
         namespace.run(&["ip", "link", "set", "wire0", "master", "lan0"])?;
         let image = guest("net-surface");
         let words = ["--net", "tap=guest0", "--ip", "10.77.0.2/24", "--gateway", "10.77.0.1"];
-        let words = [&words[..], &[&image, "--"], arguments].concat();
+        let words6 = ["--ip6", "fd77::2/64", "--gateway6", "fd77::1", &image, "--"];
+        let words = [&words[..], &words6, arguments].concat();
         let mut domain = Domain::start_behind(&namespace.enter(), backend, &words)?;
         domain.wait_for(sign)?;
         Ok(Self { domain, wire, namespace })
@@ -85,9 +87,9 @@ impl Pair {
 
     /// Joins a Linux to a guest.
     pub(super) fn around(lan: Lan, impairment: Impairment, seed: u64) -> Result<Self> {
-        let linux = quiet_namespace()?;
+        let linux = Namespace::new()?;
         let tap = Tap::open(&linux, PEER_INTERFACE)?;
-        linux.run(&["ip", "address", "add", "10.77.0.1/24", "dev", PEER_INTERFACE])?;
+        give_addresses(&linux, PEER_INTERFACE)?;
         let relay = Relay::start(lan.wire.clone(), tap, impairment, seed);
         Ok(Self { relay, lan, linux })
     }
@@ -121,6 +123,13 @@ impl Pair {
         self.relay.stop()?;
         self.lan.finish()
     }
+}
+
+/// Gives an interface the addresses of the guest's peer and gateway.
+pub(super) fn give_addresses(namespace: &Namespace, interface: &str) -> Result<()> {
+    namespace.run(&["ip", "address", "add", "10.77.0.1/24", "dev", interface])?;
+    namespace.run(&["ip", "address", "add", "fd77::1/64", "dev", interface, "nodad"])?;
+    Ok(())
 }
 
 /// A namespace in which the kernel says nothing by itself.

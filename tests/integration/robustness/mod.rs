@@ -62,6 +62,8 @@ const LIMITS: &[(&str, &str)] = &[
     ("path-mtu-of-1280", SMOLTCP),
     ("path-mtu-of-600", SMOLTCP),
     ("path-mtu-of-a-black-hole", SMOLTCP),
+    ("path-mtu-of-1280-ipv6", SMOLTCP),
+    ("path-mtu-of-a-black-hole-ipv6", SMOLTCP),
     ("peer-moves-and-announces-it", MOVES),
     ("peer-moves-and-is-asked-for", MOVES),
 ];

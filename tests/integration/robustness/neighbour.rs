@@ -3,7 +3,7 @@ use super::lan::{GUEST, Lan, PEER, PEER_INTERFACE, Pair};
 use super::packet::{ARP, ARP_REPLY, ARP_REQUEST, Arp, BROADCAST, Mac, ethernet};
 use super::peer::{Peer, Talk};
 use super::relay::Impairment;
-use super::services::{HASH_LEN, SOURCE, STREAM_ECHO, check_download, connect};
+use super::services::{Family::V4, HASH_LEN, SOURCE, STREAM_ECHO, check_download, connect};
 use super::{Kind, case};
 use crate::backend::Backend;
 use crate::case::Case;
@@ -25,10 +25,10 @@ pub(super) fn cases() -> Vec<Case> {
 fn moves_and_speaks(backend: Backend) -> Result<()> {
     let pair = Pair::new(backend, Impairment::default(), 1)?;
     pair.linux.inside(|| {
-        let mut stream = connect(STREAM_ECHO)?;
+        let mut stream = connect(V4, STREAM_ECHO)?;
         for mac in ["02:00:00:00:00:aa", "02:00:00:00:00:bb", "02:00:00:00:00:aa"] {
             pair.linux.run(&["ip", "link", "set", PEER_INTERFACE, "address", mac])?;
-            for stream in [&mut stream, &mut connect(STREAM_ECHO)?] {
+            for stream in [&mut stream, &mut connect(V4, STREAM_ECHO)?] {
                 stream.write_all(b"moved")?;
                 let mut answer = [0; 5];
                 stream.read_exact(&mut answer).context(mac)?;

@@ -1,11 +1,15 @@
 //! What the guest leaves to its device: checksums and the cutting of large segments.
-use super::lan::{Lan, Pair, quiet_namespace};
-use super::packet::{ETHERNET_LEN, FIN, IPV4, PSH, Packet, RST, SYN, Segment, TCP, split_ethernet};
+use super::lan::{Lan, Pair, give_addresses};
+use super::packet::{
+    ETHERNET_LEN, FIN, IPV4, IPV6, PSH, Packet, RST, SYN, Segment, TCP, segment_in_ipv6,
+    split_ethernet,
+};
 use super::relay::Impairment;
-use super::services::{DIGEST, SOURCE, download, exchange, upload};
+use super::services::{DIGEST, Family, Family::V4, Family::V6, SOURCE, download, exchange, upload};
 use super::{Kind, case};
 use crate::backend::Backend;
 use crate::case::Case;
+use crate::namespace::Namespace;
 use anyhow::{Result, bail, ensure};
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +20,8 @@ const LEN: usize = 8 << 20;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("segments-on-the-wire", Kind::Device, on_the_wire),
+        case("segments-on-the-wire", Kind::Device, |backend| on_the_wire(backend, V4)),
+        case("segments-on-the-wire-ipv6", Kind::Device, |backend| on_the_wire(backend, V6)),
         case("offloads-on-both-sides", Kind::Device, both_sides),
     ]
 }
@@ -45,18 +50,19 @@ impl Seen {
 
     /// Checksums are checked by the parsers.
     fn check(&mut self, frame: &[u8]) -> Result<()> {
-        let Some((.., IPV4, bytes)) = split_ethernet(frame) else { return Ok(()) };
         ensure!(frame.len() <= ETHERNET_LEN + MTU, "a frame of {} bytes", frame.len());
-        let packet = Packet::parse(bytes)?;
-        if packet.protocol != TCP {
-            return Ok(());
-        }
-        let segment = Segment::parse(&packet)?;
-        if segment.from == SOURCE { self.follow(&segment) } else { Ok(()) }
+        let (headers_len, segment) = match split_ethernet(frame) {
+            Some((.., IPV4, bytes)) if bytes.get(9) == Some(&TCP) => {
+                (40, Segment::parse(&Packet::parse(bytes)?)?)
+            }
+            Some((.., IPV6, bytes)) if bytes.get(6) == Some(&TCP) => (60, segment_in_ipv6(bytes)?),
+            _ => return Ok(()),
+        };
+        if segment.from == SOURCE { self.follow(&segment, MTU - headers_len) } else { Ok(()) }
     }
 
     /// Numbers leave no gap, only the last segment is the end, and nothing comes behind it.
-    fn follow(&mut self, segment: &Segment) -> Result<()> {
+    fn follow(&mut self, segment: &Segment, len_max: usize) -> Result<()> {
         ensure!(!segment.has(RST), "a reset");
         let end = segment.seq.wrapping_add(segment.len());
         let next = *self.next.get_or_insert(segment.seq);
@@ -66,7 +72,7 @@ impl Seen {
         self.ends += u64::from(segment.has(FIN) && is_new);
         self.repeated += u64::from(segment.len() > 0 && !is_new);
         self.segments += 1;
-        let is_full = segment.payload.len() + segment.options.len() == MTU - 40;
+        let is_full = segment.payload.len() + segment.options.len() == len_max;
         self.full += u64::from(is_full);
         self.full_pushed += u64::from(is_full && segment.has(PSH));
         ensure!(!segment.has(SYN) || segment.payload.is_empty(), "data in a SYN");
@@ -83,13 +89,13 @@ fn is_before(a: u32, b: u32) -> bool {
 }
 
 /// Behind the device are segments as every peer knows them, of which the guest wrote many at once.
-fn on_the_wire(backend: Backend) -> Result<()> {
+fn on_the_wire(backend: Backend, family: Family) -> Result<()> {
     let pair = Pair::new(backend, Impairment::default(), 1)?;
     let seen = Arc::new(Mutex::new(Seen::default()));
     let watcher = seen.clone();
     pair.relay.watch(Box::new(move |frame| watcher.lock().expect("no panic").look(frame)));
     let before = pair.lan.guest_counter("rx_packets")?;
-    pair.all(&[&|| download(LEN)])?;
+    pair.all(&[&|| download(family, LEN)])?;
     let frames = pair.lan.guest_counter("rx_packets")? - before;
     pair.finish()?;
     let mut seen = seen.lock().expect("no panic");
@@ -108,16 +114,19 @@ fn on_the_wire(backend: Backend) -> Result<()> {
 /// A neighbour with all offloads, so that large segments arrive as such, with checksums left open.
 fn both_sides(backend: Backend) -> Result<()> {
     let lan = Lan::new(backend)?;
-    let linux = quiet_namespace()?;
+    let linux = Namespace::new()?;
     let add = ["ip", "link", "add", "far0", "type", "veth", "peer", "name", "near0"];
     linux.run(&[&add[..], &["netns", lan.namespace.name()]].concat())?;
-    linux.run(&["ip", "address", "add", "10.77.0.1/24", "dev", "far0"])?;
+    give_addresses(&linux, "far0")?;
     linux.run(&["ip", "link", "set", "far0", "up"])?;
     lan.namespace.run(&["ip", "link", "set", "near0", "master", "lan0", "up"])?;
     linux.inside(|| {
-        download(LEN)?;
-        upload(DIGEST, LEN)?;
-        exchange(LEN / 4)
+        for family in [V4, V6] {
+            download(family, LEN)?;
+            upload(family, DIGEST, LEN)?;
+            exchange(family, LEN / 4)?;
+        }
+        Ok(())
     })?;
     lan.finish()
 }

@@ -11,6 +11,7 @@ pub(super) const BROADCAST: Mac = [0xff; 6];
 /// EtherTypes.
 pub(super) const IPV4: u16 = 0x0800;
 pub(super) const ARP: u16 = 0x0806;
+pub(super) const IPV6: u16 = 0x86dd;
 
 /// Protocols of IP.
 pub(super) const ICMP: u8 = 1;
@@ -147,10 +148,20 @@ impl Packet {
     }
 }
 
-/// The sum that TCP and UDP have over a pseudo header and themselves; 0 if it is in there and right.
-fn transport_checksum(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, bytes: &[u8]) -> u16 {
+/// The sum that a segment has over a pseudo header of both ends' addresses and itself; 0 if it is in there
+/// and right.
+fn tcp_checksum(from: &[u8], to: &[u8], bytes: &[u8]) -> u16 {
     let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes();
-    checksum(&[&from.octets(), &to.octets(), &[0, protocol], &len, bytes])
+    checksum(&[from, to, &[0, TCP], &len, bytes])
+}
+
+/// Reads the segment in an IPv6 packet without extension headers (RFC 8200, 3).
+pub(super) fn segment_in_ipv6(bytes: &[u8]) -> Result<Segment> {
+    let (header, rest) = bytes.split_at_checked(40).context("a short IPv6 header")?;
+    ensure!(header[0] >> 4 == 6 && header[6] == TCP, "not TCP in IPv6: {header:x?}");
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let payload = rest.get(..len).context("a short IPv6 packet")?;
+    Segment::parse_between(&header[8..24], &header[24..40], payload)
 }
 
 /// A UDP datagram (RFC 768), without a checksum.
@@ -196,16 +207,19 @@ impl Segment {
         bytes.extend(self.urgent.to_be_bytes());
         bytes.extend(options);
         bytes.extend(&self.payload);
-        let sum = transport_checksum(from, to, TCP, &bytes);
+        let sum = tcp_checksum(&from.octets(), &to.octets(), &bytes);
         bytes[16..18].copy_from_slice(&sum.to_be_bytes());
         bytes
     }
 
     /// Reads the segment in a packet; what is wrong with it is the guest's mistake.
     pub(super) fn parse(packet: &Packet) -> Result<Self> {
-        let bytes = &packet.payload;
+        Self::parse_between(&packet.from.octets(), &packet.to.octets(), &packet.payload)
+    }
+
+    fn parse_between(from: &[u8], to: &[u8], bytes: &[u8]) -> Result<Self> {
         ensure!(bytes.len() >= 20, "a short segment: {bytes:x?}");
-        let sum = transport_checksum(packet.from, packet.to, TCP, bytes);
+        let sum = tcp_checksum(from, to, bytes);
         ensure!(sum == 0, "wrong checksum of a segment of {} bytes", bytes.len());
         let word = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
         let long = |at: usize| u32::from(word(at)) << 16 | u32::from(word(at + 2));

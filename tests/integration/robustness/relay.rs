@@ -1,5 +1,6 @@
 //! A wire with faults: passes frames between two interfaces, and loses, doubles, damages, delays and
 //! reorders some of them as a seed says.
+use super::packet::{ETHERNET_LEN, IPV4, IPV6};
 use super::random::Random;
 use super::tap::{Tap, wait};
 use anyhow::{Result, anyhow};
@@ -11,12 +12,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Bytes of an Ethernet header. Its checksum protects frames on a wire: what is damaged here was so in a
-/// router's memory, where the header is written anew.
-const ETHERNET_LEN: usize = 14;
-
-/// EtherType of IPv4. ARP has no checksum at all, so a damaged answer would be believed.
-const IPV4: [u8; 2] = [8, 0];
+/// What is damaged, behind the Ethernet header: the checksum of Ethernet protects frames on a wire, so it
+/// was in a router's memory, where that header is written anew. ARP has no checksum of its own at all, so
+/// a damaged answer would be believed.
+const DAMAGED: [[u8; 2]; 2] = [IPV4.to_be_bytes(), IPV6.to_be_bytes()];
 
 /// How often the relay looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(20);
@@ -183,7 +182,8 @@ impl Line {
             self.count.lost += 1;
             return;
         }
-        if self.random.happens(impairment.damaged) && frame.get(12..14) == Some(&IPV4) {
+        let is_checked = frame.get(12..14).is_some_and(|kind| DAMAGED.iter().any(|d| d == kind));
+        if is_checked && self.random.happens(impairment.damaged) {
             self.count.damaged += 1;
             let bits = (frame.len() - ETHERNET_LEN) as u64 * 8;
             let bit = usize::try_from(self.random.below(bits)).unwrap_or(0);

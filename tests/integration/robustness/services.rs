@@ -1,9 +1,9 @@
 //! The services of the guest `net-surface`, and clients of them that use Linux's TCP.
-use super::lan::GUEST;
+use super::lan::{GUEST, GUEST6};
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,25 @@ pub(super) const HASH_LEN: usize = 32;
 /// How long a connection may stand still; a bound against hanging.
 const STALL_MAX: Duration = Duration::from_secs(60);
 
+/// By which of its addresses the guest is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn guest(self) -> IpAddr {
+        match self {
+            Self::V4 => GUEST.into(),
+            Self::V6 => GUEST6.into(),
+        }
+    }
+}
+
 /// A connection to a service of the guest, from the namespace that the thread is in.
-pub(super) fn connect(port: u16) -> Result<TcpStream> {
-    let address = SocketAddr::from((GUEST, port));
+pub(super) fn connect(family: Family, port: u16) -> Result<TcpStream> {
+    let address = SocketAddr::from((family.guest(), port));
     let stream = TcpStream::connect_timeout(&address, STALL_MAX).context("connecting")?;
     stream.set_read_timeout(Some(STALL_MAX))?;
     stream.set_write_timeout(Some(STALL_MAX))?;
@@ -45,8 +61,8 @@ pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// Fetches `len` bytes and checks them.
-pub(super) fn download(len: usize) -> Result<()> {
-    let mut stream = connect(SOURCE)?;
+pub(super) fn download(family: Family, len: usize) -> Result<()> {
+    let mut stream = connect(family, SOURCE)?;
     stream.write_all(&(len as u64).to_be_bytes())?;
     let mut all = Vec::new();
     stream.read_to_end(&mut all).with_context(|| format!("download, {} bytes in", all.len()))?;
@@ -62,8 +78,8 @@ pub(super) fn check_download(all: &[u8], len: usize) -> Result<()> {
 }
 
 /// Sends `len` bytes to a service that answers with their digest.
-pub(super) fn upload(port: u16, len: usize) -> Result<()> {
-    let mut stream = connect(port)?;
+pub(super) fn upload(family: Family, port: u16, len: usize) -> Result<()> {
+    let mut stream = connect(family, port)?;
     let bytes = noise(len as u64, len);
     stream.write_all(&bytes).context("upload")?;
     stream.shutdown(Shutdown::Write)?;
@@ -82,8 +98,8 @@ pub(super) fn check_digest(answer: &[u8], bytes: &[u8]) -> Result<()> {
 }
 
 /// Sends `len` bytes and takes them back at the same time.
-pub(super) fn exchange(len: usize) -> Result<()> {
-    let mut stream = connect(STREAM_ECHO)?;
+pub(super) fn exchange(family: Family, len: usize) -> Result<()> {
+    let mut stream = connect(family, STREAM_ECHO)?;
     let mut writer = stream.try_clone()?;
     let bytes = noise(!(len as u64), len);
     let mut back = Vec::new();
@@ -101,13 +117,13 @@ pub(super) fn exchange(len: usize) -> Result<()> {
 
 /// A byte there and back.
 pub(super) fn ping() -> Result<()> {
-    exchange(1)
+    exchange(Family::V4, 1)
 }
 
 /// Bytes of the guest's heap that are in use.
 pub(super) fn memory_used() -> Result<u64> {
     let mut text = String::new();
-    connect(MEMORY)?.read_to_string(&mut text)?;
+    connect(Family::V4, MEMORY)?.read_to_string(&mut text)?;
     Ok(text.parse()?)
 }
 
