@@ -152,8 +152,7 @@ impl<'a> Peer<'a> {
     /// Sends a SYN; what follows is the case's affair.
     pub(super) fn start(&'a self, syn: &Segment) -> Result<Talk<'a>> {
         self.send(syn)?;
-        let next = syn.seq.wrapping_add(1);
-        let window = 65535;
+        let (next, window) = (syn.seq.wrapping_add(1), syn.window);
         Ok(Talk {
             peer: self,
             own_port: syn.from,

@@ -15,6 +15,7 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         case("zero-window-is-probed-and-reopened", zero_window),
         case("tiny-windows-are-kept", tiny_windows),
+        case("a-window-that-stays-tiny", window_that_stays_tiny),
         case("a-window-taken-back", shrinking_window),
         case("window-scales", window_scales),
         case("segment-sizes-announced", segment_sizes),
@@ -57,7 +58,6 @@ fn tiny_windows(backend: Backend) -> Result<()> {
     let peer = Peer::new(&lan.wire)?;
     for (port, window, len) in [(4000, 1, 50), (4001, 100, 10_000), (4002, 1461, 100_000)] {
         let mut talk = peer.connect_with(Segment { window, ..Peer::syn(port, SOURCE, 7) })?;
-        talk.window = window;
         ask(&mut talk, len)?;
         let mut all = Vec::new();
         while all.len() < len + HASH_LEN {
@@ -76,6 +76,24 @@ fn hear_within(talk: &mut Talk<'_>, window: u16) -> Result<Vec<u8>> {
     talk.expected = talk.expected.wrapping_add(u32::try_from(segment.payload.len())?);
     talk.acknowledge()?;
     Ok(segment.payload)
+}
+
+/// A window that was large and stays tiny is used in the end (RFC 9293, 3.8.6.2.1: the override timeout).
+fn window_that_stays_tiny(backend: Backend) -> Result<()> {
+    let lan = Lan::new(backend)?;
+    let peer = Peer::new(&lan.wire)?;
+    let mut talk = peer.connect(4000, SOURCE)?;
+    talk.window = 1;
+    ask(&mut talk, 10_000)?;
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        all.extend(hear_within(&mut talk, 1)?);
+    }
+    talk.window = 65535;
+    talk.acknowledge()?;
+    all.extend(talk.hear_to_end()?);
+    check_download(&all, 10_000)?;
+    lan.finish()
 }
 
 /// A peer that takes back what it had announced, which it should not, gets all in the end.
