@@ -21,7 +21,12 @@ impl Stack {
     ) -> Option<()> {
         let address = self.lease?.address;
         let heard = hear(payload, self.link.mac, address)?;
-        self.neighbor_learned(heard.sender.into(), heard.sender_mac, now);
+        if heard.is_for_us {
+            self.neighbor_learned(heard.sender.into(), heard.sender_mac, now);
+        } else {
+            // A neighbour tells everyone where it is now (RFC 826, "merge"; RFC 5227, 3).
+            self.neighbors.moved(heard.sender.into(), heard.sender_mac);
+        }
         if let Some(reply) = heard.reply {
             send_packet(&self.link, port, heard.sender_mac, EthernetProtocol::Arp, &reply);
         }
@@ -40,16 +45,18 @@ pub(crate) fn request(mac: [u8; 6], address: Ipv4Addr, target: Ipv4Addr) -> [u8;
     })
 }
 
-/// An ARP packet that is for us.
+/// An ARP packet that tells us something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
     pub(crate) sender: Ipv4Addr,
     pub(crate) sender_mac: [u8; 6],
-    /// The answer to send, if it was a request.
+    /// It asks for our address, or answers us.
+    pub(crate) is_for_us: bool,
+    /// The answer to send, if it was a request for us.
     pub(crate) reply: Option<[u8; ARP_LEN]>,
 }
 
-/// Reads an ARP packet; `None` unless it is well-formed and for `address`.
+/// Reads an ARP packet, as the machine at `address`; `None` unless it is well-formed.
 pub(crate) fn hear(payload: &[u8], mac: [u8; 6], address: Ipv4Addr) -> Option<Heard> {
     let packet = ArpPacket::new_checked(payload).ok()?;
     let ArpRepr::EthernetIpv4 {
@@ -64,21 +71,24 @@ pub(crate) fn hear(payload: &[u8], mac: [u8; 6], address: Ipv4Addr) -> Option<He
     };
     let sender_is_usable = source_hardware_addr.is_unicast()
         && !(sender.is_unspecified() || sender.is_broadcast() || sender.is_multicast());
-    if target_protocol_addr != address || !sender_is_usable {
+    if !sender_is_usable {
         return None;
     }
+    let is_for_us = target_protocol_addr == address;
     let reply = match operation {
-        ArpOperation::Request => Some(emit(ArpRepr::EthernetIpv4 {
-            operation: ArpOperation::Reply,
-            source_hardware_addr: EthernetAddress(mac),
-            source_protocol_addr: address,
-            target_hardware_addr: source_hardware_addr,
-            target_protocol_addr: sender,
-        })),
+        ArpOperation::Request => is_for_us.then(|| {
+            emit(ArpRepr::EthernetIpv4 {
+                operation: ArpOperation::Reply,
+                source_hardware_addr: EthernetAddress(mac),
+                source_protocol_addr: address,
+                target_hardware_addr: source_hardware_addr,
+                target_protocol_addr: sender,
+            })
+        }),
         ArpOperation::Reply => None,
         ArpOperation::Unknown(_) => return None,
     };
-    Some(Heard { sender, sender_mac: source_hardware_addr.0, reply })
+    Some(Heard { sender, sender_mac: source_hardware_addr.0, is_for_us, reply })
 }
 
 fn emit(repr: ArpRepr) -> [u8; ARP_LEN] {
@@ -101,12 +111,20 @@ mod tests {
         let heard = hear(&request(PEER_MAC, PEER, ADDRESS), MAC, ADDRESS).unwrap();
         assert_eq!((heard.sender, heard.sender_mac), (PEER, PEER_MAC));
         let answer = hear(&heard.reply.unwrap(), PEER_MAC, PEER).unwrap();
-        assert_eq!(answer, Heard { sender: ADDRESS, sender_mac: MAC, reply: None });
+        assert_eq!(
+            answer,
+            Heard { sender: ADDRESS, sender_mac: MAC, is_for_us: true, reply: None }
+        );
     }
 
     #[test]
-    fn packets_for_others_and_nonsense_are_not_heard() {
-        assert_eq!(hear(&request(PEER_MAC, PEER, PEER), MAC, ADDRESS), None);
+    fn packets_for_others_are_not_answered() {
+        let heard = hear(&request(PEER_MAC, PEER, PEER), MAC, ADDRESS).unwrap();
+        assert_eq!((heard.sender, heard.is_for_us, heard.reply), (PEER, false, None));
+    }
+
+    #[test]
+    fn nonsense_is_not_heard() {
         assert_eq!(hear(&request([0xff; 6], PEER, ADDRESS), MAC, ADDRESS), None);
         assert_eq!(hear(&request(PEER_MAC, Ipv4Addr::UNSPECIFIED, ADDRESS), MAC, ADDRESS), None);
         assert_eq!(hear(&[0; 27], MAC, ADDRESS), None);

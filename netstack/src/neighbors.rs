@@ -3,7 +3,7 @@
 //!
 //! An answer counts for a minute and is then asked for anew. That stands in for the probing of
 //! RFC 4861, 7.3: connections do not depend on the cache, as each remembers where its peer's last
-//! frame came from.
+//! frame came from, and looks here when that one does not answer.
 use crate::arp;
 use crate::flow::{SeededMap, seeded_map};
 use crate::link::send_packet;

@@ -357,11 +357,16 @@ impl Stack {
     /// The Ethernet address to send a connection's packets to; starts to look for it if need be.
     fn connection_mac(&mut self, key: SlabKey, now: Instant) -> Resolution {
         let Some(connection) = self.connections.get(key) else { return Resolution::Unreachable };
+        let remote = connection.flow.remote.addr;
         if let Some(mac) = connection.peer_mac {
-            return Resolution::Known(mac);
+            // The peer, or the way to it, may have moved, and said so to everyone but not here: what goes
+            // unanswered goes every other time where its neighbours know it.
+            let is_doubtful = connection.tcb.unanswered_count() % 2 == 1;
+            let known = is_doubtful.then(|| self.resolve_mac(remote, None, now));
+            let elsewhere = known.filter(|known| matches!(known, Resolution::Known(_)));
+            return elsewhere.unwrap_or(Resolution::Known(mac));
         }
         let has_failed = connection.tcb.failure().is_some();
-        let remote = connection.flow.remote.addr;
         match self.resolve_mac(remote, Some(key), now) {
             // It never got an answer, so nobody waits for the reset that it would send now.
             Resolution::Pending if has_failed => Resolution::Unreachable,

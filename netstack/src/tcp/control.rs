@@ -489,6 +489,11 @@ impl Tcb {
         true
     }
 
+    /// How often in a row the peer was waited for in vain.
+    pub(crate) fn unanswered_count(&self) -> u8 {
+        self.rtt.backoff()
+    }
+
     /// When this connection wants to be looked at again.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let ack = match self.ack_due {

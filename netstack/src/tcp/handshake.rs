@@ -291,7 +291,12 @@ impl Stack {
             return Completion::Ignored;
         }
         if segment.ack != half_open.isn + 1 {
-            return Completion::Refused;
+            // The same SYN may have got a cookie before there was a place for it.
+            let completion = self.take_cookie(flow, segment, received, now);
+            if matches!(completion, Completion::Established(_)) {
+                self.forget_half_open(key);
+            }
+            return completion;
         }
         let in_window = segment.seq >= next && segment.seq <= next + u32::from(half_open.promised);
         if !in_window || !self.listeners.has_room(half_open.listener) {
@@ -326,7 +331,9 @@ impl Stack {
             return Completion::Refused;
         }
         let Some(mss) = cookie::eat(&self.secret, flow, seq, isn, now) else {
-            return Completion::Refused;
+            // It may be a later segment of a peer whose first ones were lost in the flood. They come
+            // again, unless it is told that there is no connection.
+            return Completion::Ignored;
         };
         if !self.listeners.has_room(listener) {
             return Completion::Ignored;
