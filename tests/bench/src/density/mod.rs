@@ -122,7 +122,8 @@ const IDLE_CPU: &str = "processor time while idle, all together";
 const LATENCY: &str = "a request to one that was idle, median";
 
 fn figure(what: &str, count: u32) -> String {
-    format!("density: {count} appliances, {what}")
+    let plural = if count == 1 { "" } else { "s" };
+    format!("density: {count} appliance{plural}, {what}")
 }
 
 fn plot(session: &mut Session, counts: &[u32]) {
