@@ -22,6 +22,7 @@ mod shim;
 mod sites;
 mod std_surface;
 mod tap;
+mod tap6;
 mod web;
 
 use libtest_mimic::{Arguments, Trial};
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         sites::cases(),
         std_surface::cases(),
         tap::cases(),
+        tap6::cases(),
         network::cases(),
         robustness::cases(),
         load::cases(),
