@@ -4,13 +4,18 @@
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 use paravane_netstack::{
-    Addressing, Addressing6, BufferLimits, Config, FramePort, Instant, Lease, Offloads, RxMeta, Stack, TxMeta,
+    Addressing, Addressing6, BufferLimits, Config, FramePort, Instant, Lease, Lease6, Offloads,
+    RxMeta, Stack, TxMeta,
 };
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const ADDRESS6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x15);
+const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 #[derive(Arbitrary, Debug)]
 enum Step {
@@ -18,8 +23,20 @@ enum Step {
     Raw(Vec<u8>),
     /// An IPv4 packet to the stack; the stack is told that the checksums are right.
     Packet { protocol: u8, payload: Vec<u8> },
+    /// An IPv6 packet to the stack, whose first header behind IPv6's is `next`.
+    Packet6 { next: u8, hop_limit: u8, payload: Vec<u8> },
+    /// An ICMPv6 message with a right checksum, from a router of the link or from nobody.
+    Message { to_all: bool, from_nobody: bool, is_near: bool, kind: u8, body: Vec<u8> },
     /// A TCP segment to the listening port.
-    Segment { port: u8, sequence: u32, acknowledgement: u32, flags: u8, window: u16, data: Vec<u8> },
+    Segment {
+        is_ipv6: bool,
+        port: u8,
+        sequence: u32,
+        acknowledgement: u32,
+        flags: u8,
+        window: u16,
+        data: Vec<u8>,
+    },
     /// Time passes.
     Pass { ms: u16 },
     /// The device takes no frames for a while.
@@ -30,6 +47,8 @@ enum Step {
 struct Input {
     is_any_ip: bool,
     uses_dhcp: bool,
+    /// 0: no IPv6; 1: an address; others: what routers advertise.
+    addressing6: u8,
     steps: Vec<Step>,
 }
 
@@ -75,8 +94,41 @@ fn frame(protocol: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// A frame with an IPv6 packet.
+fn frame6(ends: [Ipv6Addr; 2], next: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.extend(MAC);
+    frame.extend([2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0]);
+    frame.extend(u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
+    frame.extend([next, hop_limit]);
+    ends.iter().for_each(|end| frame.extend(end.octets()));
+    frame.extend(payload);
+    frame
+}
+
+/// An ICMPv6 message whose kind is one that the stack knows, completed with its checksum.
+fn message(step: &Step) -> Option<Vec<u8>> {
+    let Step::Message { to_all, from_nobody, is_near, kind, body } = step else { return None };
+    let source = if *from_nobody { Ipv6Addr::UNSPECIFIED } else { ROUTER };
+    let destination = if *to_all { ALL_NODES } else { ADDRESS6 };
+    let kinds = [1, 2, 3, 4, 128, 129, 130, 133, 134, 135, 136, 137];
+    let mut message = vec![kinds[usize::from(*kind) % kinds.len()], 0, 0, 0];
+    message.extend(body.iter().take(1500));
+    let pseudo: Vec<u8> = [&source.octets()[..], &destination.octets()].concat();
+    let word = |pair: &[u8]| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0));
+    let mut sum: u64 = pseudo.chunks(2).chain(message.chunks(2)).map(word).sum();
+    sum += 58 + message.len() as u64;
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    message[2..4].copy_from_slice(&(!u16::try_from(sum).unwrap_or(0)).to_be_bytes());
+    let hop_limit = if *is_near { 255 } else { 1 };
+    Some(frame6([source, destination], 58, hop_limit, &message))
+}
+
 fn segment(step: &Step) -> Option<Vec<u8>> {
-    let Step::Segment { port, sequence, acknowledgement, flags, window, data } = step else {
+    let Step::Segment { is_ipv6, port, sequence, acknowledgement, flags, window, data } = step
+    else {
         return None;
     };
     let mut segment = Vec::new();
@@ -88,18 +140,28 @@ fn segment(step: &Step) -> Option<Vec<u8>> {
     segment.extend(window.to_be_bytes());
     segment.extend([0; 4]);
     segment.extend(data);
+    if *is_ipv6 {
+        return Some(frame6([PEER6, ADDRESS6], 6, 64, &segment));
+    }
     Some(frame(6, &segment))
 }
 
 fuzz_target!(|input: Input| {
     let lease = Lease { address: ADDRESS, prefix_len: 24, gateway: Some(PEER), dns: None };
     let addressing = if input.uses_dhcp { Addressing::Dhcp } else { Addressing::Static(lease) };
+    let lease6 =
+        Lease6 { address: ADDRESS6, prefix_len: 64, gateway: Some(ROUTER), dns: Some(PEER6) };
+    let addressing6 = match input.addressing6 % 3 {
+        0 => Addressing6::Off,
+        1 => Addressing6::Static(lease6),
+        _ => Addressing6::Automatic,
+    };
     let config = Config {
         mac: MAC,
         mtu: 1500,
         offloads: Offloads { tx_checksum: true, tx_segmentation: true, tx_segmentation6: true },
         addressing,
-        addressing6: Addressing6::Off,
+        addressing6,
         any_ip: input.is_any_ip,
         connections_max: 8,
         buffers: BufferLimits {
@@ -124,6 +186,14 @@ fuzz_target!(|input: Input| {
             Step::Packet { protocol, payload } => {
                 stack.receive(now, &frame(*protocol, payload), meta, &mut port);
             }
+            Step::Packet6 { next, hop_limit, payload } => {
+                let frame = frame6([PEER6, ADDRESS6], *next, *hop_limit, payload);
+                stack.receive(now, &frame, meta, &mut port);
+            }
+            Step::Message { .. } => {
+                let message = message(step).expect("it is one");
+                stack.receive(now, &message, RxMeta { csum_valid: false }, &mut port);
+            }
             Step::Segment { .. } => {
                 let segment = segment(step).expect("it is one");
                 stack.receive(now, &segment, meta, &mut port);
@@ -134,5 +204,6 @@ fuzz_target!(|input: Input| {
         stack.poll(now, &mut port);
         // The half-open ones come on top: as many as the backlog.
         assert!(stack.connection_count() <= 8 + 4);
+        assert!(stack.addresses6().count() <= 5);
     }
 });

@@ -205,7 +205,7 @@ fn help() -> Result<()> {
     let output = bundle(&["--help"])?;
     let text = String::from_utf8(output.stdout)?;
     ensure!(output.status.success() && output.stderr.is_empty(), "{text}");
-    for phrase in ["--output", "--site", "--config", "--ip", "--gateway", "--watchdog", "  102  "] {
+    for phrase in ["--output", "--site", "--config", "--ip", "--gateway", "--ip6", "--watchdog", "  102  "] {
         ensure!(text.contains(phrase), "{phrase} is missing:\n{text}");
     }
     let last = text.split("For example:").nth(1).context("no example")?;
@@ -235,6 +235,9 @@ fn mistakes() -> Result<()> {
     check(&["web", "-o", &out, "--ip", "0.0.0.0/8"], 100, "addresses of the guest")?;
     check(&["web", "-o", &out, "--gateway", "10.0.2.2"], 100, "--ip")?;
     let far = ["web", "-o", &out, "--ip", "10.0.2.15/24", "--gateway", "10.0.3.1"];
+    check(&far, 100, "no neighbour")?;
+    check(&["web", "-o", &out, "--ip6", "fd00::2"], 100, "length of its prefix")?;
+    let far = ["web", "-o", &out, "--ip6", "fd00::2/64", "--gateway6", "fd01::1"];
     check(&far, 100, "no neighbour")?;
     check(&["web", "-o", &out, "--watchdog", "soon"], 100, "soon")?;
     check(&["web", "-o", &out, "--", &"x".repeat(2000)], 100, "longer than 1024 bytes")?;

@@ -18,6 +18,15 @@ const MISTAKES: &[(&[&str], i32, &str)] = &[
     (&["run", "web", "--publish", "99999:80"], 100, "99999"),
     (&["run", "web", "--ip", "10.0.0.300/24"], 100, "10.0.0.300"),
     (&["run", "web", "--gateway", "nowhere"], 100, "nowhere"),
+    (&["run", "web", "--ip6", "fd00::2"], 100, "length of its prefix"),
+    (&["run", "web", "--net", "tap", "--ip6", "fe80::2/64"], 100, "fe80::2/64"),
+    (&["run", "web", "--ip6", "fd00::2/64"], 100, "--net tap"),
+    (&["run", "web", "--net", "tap", "--gateway6", "fd00::1"], 100, "--ip6"),
+    (
+        &["run", "web", "--net", "tap", "--ip6", "fd00::2/64", "--gateway6", "fd01::1"],
+        100,
+        "no neighbour",
+    ),
     (&["run", "web", "--site", "/no/such/site"], 102, "/no/such/site"),
     (&["run", "web", "--disk", "/no/such/disk"], 102, "/no/such/disk"),
     (&["run", "web", "--config", "/no/such/config"], 102, "/no/such/config"),
@@ -64,7 +73,7 @@ fn mistake(arguments: &[&str], expected: i32, says: &str) -> Result<()> {
 fn help() -> Result<()> {
     let (status, text, _) = paravane(&["run", "--help"])?;
     ensure!(status == 0, "{text}");
-    for option in ["--backend", "--memory", "--net", "--publish", "--ip", "--gateway", "--site"] {
+    for option in ["--backend", "--memory", "--net", "--publish", "--ip", "--gateway", "--ip6", "--site"] {
         ensure!(text.contains(option), "{option} is missing:\n{text}");
     }
     Ok(())
