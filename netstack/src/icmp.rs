@@ -182,7 +182,7 @@ impl Stack {
         port: &mut dyn FramePort,
     ) -> Option<()> {
         let packet = packet(ends, hop_limit, message)?;
-        if packet.len() > self.link.mtu {
+        if packet.len() > self.mtu(ends[1]) {
             return None;
         }
         // Without room it is lost, as packets may be.

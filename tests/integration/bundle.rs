@@ -205,7 +205,9 @@ fn help() -> Result<()> {
     let output = bundle(&["--help"])?;
     let text = String::from_utf8(output.stdout)?;
     ensure!(output.status.success() && output.stderr.is_empty(), "{text}");
-    for phrase in ["--output", "--site", "--config", "--ip", "--gateway", "--ip6", "--watchdog", "  102  "] {
+    for phrase in
+        ["--output", "--site", "--config", "--ip", "--gateway", "--ip6", "--watchdog", "  102  "]
+    {
         ensure!(text.contains(phrase), "{phrase} is missing:\n{text}");
     }
     let last = text.split("For example:").nth(1).context("no example")?;

@@ -73,7 +73,9 @@ fn mistake(arguments: &[&str], expected: i32, says: &str) -> Result<()> {
 fn help() -> Result<()> {
     let (status, text, _) = paravane(&["run", "--help"])?;
     ensure!(status == 0, "{text}");
-    for option in ["--backend", "--memory", "--net", "--publish", "--ip", "--gateway", "--ip6", "--site"] {
+    for option in
+        ["--backend", "--memory", "--net", "--publish", "--ip", "--gateway", "--ip6", "--site"]
+    {
         ensure!(text.contains(option), "{option} is missing:\n{text}");
     }
     Ok(())

@@ -106,7 +106,7 @@ impl Stack {
     pub(crate) fn opening(&self, flow: &Flow, now: Instant) -> Opening {
         // In any-IP mode the peer is a guest on the same machine.
         let is_local = self.any.is_some();
-        let (mss_max, mss_default) = Opening::sizes(self.link.mtu, &flow.remote.addr);
+        let (mss_max, mss_default) = Opening::sizes(self.mtu(flow.remote.addr), &flow.remote.addr);
         Opening {
             isn: Seq(self.secret.sequence_number(flow, now)),
             mss_max,

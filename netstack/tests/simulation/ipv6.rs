@@ -123,6 +123,24 @@ proptest! {
 }
 
 #[test]
+fn large_packets_say_that_they_are_of_ipv6() {
+    let mut world = world_with(offloading, 1, Faults::default());
+    world.to_server.record = Some(Vec::new());
+    let listener = world.server.listen(80, 4).unwrap();
+    let (near, _) = world.connected_to(listener, at6(SERVER6, 80));
+    // What the first acknowledgements allow is soon more than one segment.
+    for _ in 0..20 {
+        crate::world::send(&mut world.client, near, &[0; 10_000]).unwrap();
+        world.run_for(SECOND / 10);
+    }
+    let sent = world.to_server.record.take().unwrap();
+    let (frame, meta) = sent.iter().find(|(_, meta)| meta.gso_size > 0).unwrap();
+    assert!(meta.gso_is_ipv6 && frame.len() > 3000);
+    assert_eq!((meta.gso_size, meta.csum_start, meta.csum_offset), (1428, 54, 16));
+    assert_eq!(meta.hdr_len, 14 + 40 + 32);
+}
+
+#[test]
 fn datagrams_and_refusals_come_back() {
     let mut world = world();
     world.to_client.record = Some(Vec::new());
@@ -236,6 +254,8 @@ fn a_router_gives_an_address_and_the_way_out() {
     let (syn, _) = world.to_server.record.as_ref().unwrap().last().unwrap();
     assert_eq!((&syn[..6], syn[20]), (&ROUTER_MAC[..], 6));
     assert_eq!(syn[22..38], formed.octets());
+    // The router says that the link takes packets of 1400 bytes.
+    assert_eq!(syn[74..78], [2, 4, 0x05, 0x3c]);
 }
 
 #[test]
