@@ -13,13 +13,18 @@ use std::task::{Poll, Waker};
 /// chunk of a file that is read while another is sent.
 const SESSION_COST: u64 = 24 << 10;
 
+/// Idle connections rest at once while there are more sessions than this, however much memory there
+/// is: the state of more would not stay in the processor's caches, and making it anew in memory that
+/// was just used costs no more than fetching it.
+const WARM_MAX: usize = 256;
+
 /// An idle connection keeps its session for as long at least, and twice as long at most, ns.
 const WARM_NS: u64 = 500_000_000;
 
 /// The sessions of a server.
 pub(crate) struct Sessions {
     live: Cell<usize>,
-    /// Idle connections rest at once while there are more sessions than this.
+    /// [`WARM_MAX`], or half of all.
     warm_max: usize,
     max: usize,
     /// Waits for the first session.
@@ -30,7 +35,12 @@ impl Sessions {
     /// Room for as many sessions as fit into `memory_len` bytes.
     pub(crate) fn new(memory_len: u64) -> Self {
         let max = usize::try_from(memory_len / SESSION_COST).unwrap_or(usize::MAX).max(2);
-        Self { live: Cell::new(0), warm_max: max / 2, max, sweeper: Cell::new(None) }
+        Self {
+            live: Cell::new(0),
+            warm_max: (max / 2).min(WARM_MAX),
+            max,
+            sweeper: Cell::new(None),
+        }
     }
 
     /// Whether a connection that is idle should rest at once.
