@@ -141,6 +141,9 @@ impl Tcb {
         }
         // A full window leaves no room for data, but what it acknowledges counts.
         if !is_in_window && segment.seq != self.receive_next {
+            if flags.has(Flags::ACK) && self.is_late(segment) {
+                self.advance(segment.ack, now, budget);
+            }
             return self.answer_stray(segment, now);
         }
         if flags.has(Flags::SYN) {
@@ -207,6 +210,15 @@ impl Tcb {
             return is_first || (start > self.receive_next && start < self.promised);
         }
         start < self.promised && start + len > self.receive_next
+    }
+
+    /// Whether a segment that lies a little in front of the window acknowledges something new: peers
+    /// that send again may go back with the sequence numbers of bare acknowledgements, too.
+    fn is_late(&self, segment: &Segment<'_>) -> bool {
+        let distance = self.receive_next.since(segment.seq);
+        let is_near = distance > 0 && distance as usize <= self.receive_limit;
+        let is_new = segment.ack > self.unacknowledged && segment.ack <= self.next;
+        is_near && is_new && !self.state.is_opening()
     }
 
     /// Answers what lies outside the window: at once if it is a repetition of something, as then our

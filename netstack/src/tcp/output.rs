@@ -79,7 +79,8 @@ impl Tcb {
             return self.send_syn(out);
         }
         if self.is_window_probe_due {
-            if !self.probe_window(out) {
+            let header = self.header(Flags::ACK, self.unacknowledged - 1, out);
+            if !out.route.send_bare(out.port, &header) {
                 return Sent::Blocked;
             }
             self.is_window_probe_due = false;
@@ -97,20 +98,6 @@ impl Tcb {
         }
         self.set_timer(out.now);
         sent
-    }
-
-    /// Asks for a window that does not open. One that stays too small for a segment of full size is used
-    /// as it is: that is the override timeout of RFC 9293, 3.8.6.2.1. Whether there was room.
-    fn probe_window(&mut self, out: &mut Output<'_>) -> bool {
-        let unsent = length(self.send.len()) - (self.next - self.unacknowledged);
-        let in_window = (self.unacknowledged + self.window).since(self.next);
-        let len = unsent.min(in_window).min(self.segment_size());
-        if len > 0 && !self.is_fin_sent {
-            let part = self.part(self.next, len, false);
-            return self.send_part(&part, out);
-        }
-        let header = self.header(Flags::ACK, self.unacknowledged - 1, out);
-        out.route.send_bare(out.port, &header)
     }
 
     fn is_ack_due(&self, now: Instant) -> bool {
@@ -381,7 +368,10 @@ impl Tcb {
         match kind {
             TimerKind::WindowProbe => {
                 self.rtt.back_off();
-                self.is_window_probe_due = true;
+                // A window that stays small is as large as it gets: the override timeout of RFC 9293,
+                // 3.8.6.2.1.
+                self.window_max = self.window;
+                self.is_window_probe_due = self.window == 0;
             }
             TimerKind::TailProbe => self.is_tail_probe_due = true,
             TimerKind::Retransmit => self.retransmit(),

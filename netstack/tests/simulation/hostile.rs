@@ -9,20 +9,36 @@ use paravane_netstack::{
 };
 use proptest::prelude::*;
 
-/// A frame with an IPv4 packet around `payload`.
+/// A frame to the server with an IPv4 packet around `payload`.
 pub(crate) fn ipv4_frame(source: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = [&SERVER_MAC[..], &CLIENT_MAC, &[8, 0]].concat();
+    frame_between([CLIENT_MAC, SERVER_MAC], [source, SERVER], protocol, payload)
+}
+
+/// A frame with an IPv4 packet around `payload`, from the first of each to the second.
+pub(crate) fn frame_between(
+    macs: [[u8; 6]; 2],
+    addresses: [Ipv4Addr; 2],
+    protocol: u8,
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut frame = [&macs[1][..], &macs[0], &[8, 0]].concat();
     let len = (20 + payload.len()) as u16;
     let mut header = [0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     header[2..4].copy_from_slice(&len.to_be_bytes());
-    header[12..16].copy_from_slice(&source.octets());
-    header[16..20].copy_from_slice(&SERVER.octets());
-    let sum: u32 = header.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    header[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    header[12..16].copy_from_slice(&addresses[0].octets());
+    header[16..20].copy_from_slice(&addresses[1].octets());
+    let checksum = checksum(&header);
+    header[10..12].copy_from_slice(&checksum);
     frame.extend_from_slice(&header);
     frame.extend_from_slice(payload);
     frame
+}
+
+/// The checksum of bytes (RFC 1071), whose number is even.
+pub(crate) fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let sum: u32 = bytes.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    (!((folded & 0xffff) as u16 + (folded >> 16) as u16)).to_be_bytes()
 }
 
 fn syn(source: Ipv4Addr, port: u16) -> Vec<u8> {
@@ -52,7 +68,15 @@ fn a_flood_of_syns_starves_neither_old_nor_new_connections() {
             world.to_server.inject(syn(source, flood as u16 | 1), UNCHECKED, 0);
         }
         if round == 50 {
-            new = Some(world.connected(listener, 80));
+            // The backlog is full: it is a cookie that makes this connection.
+            let (near, far) = *new.insert(world.connected(listener, 80));
+            let data = vec![7; 200_000];
+            let (mut sent, mut heard) = (0, Vec::new());
+            world.run_until(Duration::from_secs(60), |world| {
+                sent += send(&mut world.client, near, &data[sent..]).unwrap();
+                receive(&mut world.server, far, &mut heard).unwrap();
+                heard == data
+            });
         }
         send(&mut world.client, near, b"ping").unwrap();
         world.run_for(Duration::from_millis(50));

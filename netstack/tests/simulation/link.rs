@@ -30,11 +30,17 @@ pub(crate) struct Line {
     pub(crate) now: Instant,
     /// Frames that may be on the line before it has no more room.
     pub(crate) capacity: usize,
+    /// Time that a frame takes at least, µs.
+    pub(crate) latency_us: i64,
+    /// Longest IP packet that passes; longer ones are kept in `too_big`.
+    pub(crate) path_mtu: usize,
+    pub(crate) too_big: Vec<Vec<u8>>,
+    /// So many long frames are lost next; or all after so many.
+    pub(crate) lose_next: usize,
+    pub(crate) lose_after: Option<usize>,
     /// Copies of all frames, for tests that look at them.
     pub(crate) record: Option<Vec<(Vec<u8>, TxMeta)>>,
 }
-
-const LATENCY_US: i64 = 100;
 
 impl Line {
     pub(crate) fn new(seed: u64, faults: Faults) -> Self {
@@ -46,6 +52,11 @@ impl Line {
             sent: 0,
             now: Instant::ZERO,
             capacity: usize::MAX,
+            latency_us: 100,
+            path_mtu: usize::MAX,
+            too_big: Vec::new(),
+            lose_next: 0,
+            lose_after: None,
             record: None,
         }
     }
@@ -64,7 +75,7 @@ impl Line {
     /// Puts a frame on the line, past the faults.
     pub(crate) fn inject(&mut self, frame: Vec<u8>, meta: RxMeta, delay_us: i64) {
         self.sent += 1;
-        let at = self.now.total_micros() + LATENCY_US + delay_us;
+        let at = self.now.total_micros() + self.latency_us + delay_us;
         self.flying.insert((at, self.sent), Flying { frame, meta });
     }
 
@@ -72,7 +83,12 @@ impl Line {
         if let Some(record) = &mut self.record {
             record.push((frame.clone(), meta));
         }
-        if self.chance(self.faults.lost) {
+        // A device would cut what it is to cut.
+        if meta.gso_size == 0 && frame.len().saturating_sub(14) > self.path_mtu {
+            self.too_big.push(frame);
+            return;
+        }
+        if self.chance(self.faults.lost) || self.is_doomed(&frame) {
             return;
         }
         if is_protected(&frame, meta) && self.chance(self.faults.corrupted) {
@@ -86,6 +102,16 @@ impl Line {
             let delay = if is_late { (self.draw() % 5000) as i64 } else { 0 };
             self.inject(frame.clone(), meta, delay);
         }
+    }
+
+    fn is_doomed(&mut self, frame: &[u8]) -> bool {
+        if self.lose_after == Some(0) {
+            return true;
+        }
+        self.lose_after = self.lose_after.map(|left| left - 1);
+        let is_lost = self.lose_next > 0 && frame.len() > 1000;
+        self.lose_next -= usize::from(is_lost);
+        is_lost
     }
 
     /// The next frame that has arrived.

@@ -6,10 +6,12 @@
 )]
 mod any_ip;
 mod demultiplexer;
+mod differential;
 mod hostile;
 mod ipv6;
 mod lifecycle;
 mod link;
+mod path;
 mod transfer;
 mod udp;
 mod world;
