@@ -1,7 +1,7 @@
 //! The network front-end (virtio 1.2, 5.1): whole Ethernet frames in and out, without a copy.
 //!
-//! Frames are received into 2 KiB buffers, of which a large one takes several (`MRG_RXBUF`), and the
-//! frames' owner gives them back; frames to send are written in place, or are headers and shared bytes
+//! Frames are received into buffers that lie one behind the other, of which a large one takes several
+//! (`MRG_RXBUF`), and the frames' owner gives them back; frames to send are written in place, or are headers and shared bytes
 //! that the device reads where they are. Checksums and the cutting of
 //! large TCP segments are left to the device where it offers that.
 //!
