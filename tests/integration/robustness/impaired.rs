@@ -75,7 +75,7 @@ static ROWS: [Row; 8] = [
             jitter: Duration::from_millis(10),
             ..NONE
         },
-        len: MIB,
+        len: MIB / 2,
         happened: |count| count.seen,
     },
     Row {
