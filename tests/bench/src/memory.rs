@@ -28,7 +28,10 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
     let hosts: Vec<_> = hosts.collect();
     // SAFETY: geteuid only returns a number.
     let is_root = unsafe { libc::geteuid() } == 0;
-    ensure!(is_root, "only root may look at the memory of a sandbox, and have a TAP interface");
+    if !is_root {
+        eprintln!("  only root may look at the memory of a sandbox: left out");
+        return Ok(());
+    }
     for _ in 0..session.pick(1, 5) {
         for host in &hosts {
             one(session, *host)?;
