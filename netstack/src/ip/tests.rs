@@ -124,8 +124,12 @@ fn unknown_options_say_what_is_to_be_done() {
 
 #[test]
 fn a_chain_without_end_is_dropped() {
-    let chain = extension(DESTINATION, PADDING).repeat(100);
-    assert_eq!(refusal(DESTINATION, &chain), Refusal::Silent);
+    let chain = |len: usize| {
+        let ends = [&extension(TCP, PADDING)[..], b"data"].concat();
+        [&extension(DESTINATION, PADDING).repeat(len - 1)[..], &ends].concat()
+    };
+    assert!(parse_ipv6(&packet(DESTINATION, &chain(EXTENSIONS_MAX))).is_ok());
+    assert_eq!(refusal(DESTINATION, &chain(EXTENSIONS_MAX + 1)), Refusal::Silent);
     // A header that leads to itself runs over the end.
     assert_eq!(refusal(DESTINATION, &[DESTINATION, 255, 0, 0, 0, 0, 0, 0]), Refusal::Silent);
 }

@@ -227,6 +227,24 @@ fn of_two_machines_that_start_with_one_address_neither_keeps_it() {
 }
 
 #[test]
+fn a_probe_that_comes_back_is_no_conflict_and_one_of_another_is() {
+    for (sender, lost) in [(CLIENT_MAC, 0), (ROUTER_MAC, 1)] {
+        let mut world = world();
+        world.to_server.record = Some(Vec::new());
+        world.run_for(SECOND / 10);
+        let sent = world.to_server.record.take().unwrap();
+        let is_probe = |frame: &&Vec<u8>| {
+            frame[12..14] == [0x86, 0xdd] && frame[54] == 135 && frame[62..78] == CLIENT6.octets()
+        };
+        let mut probe = sent.iter().map(|(frame, _)| frame).find(is_probe).unwrap().clone();
+        probe[6..12].copy_from_slice(&sender);
+        world.to_client.inject(probe, RxMeta::default(), 0);
+        world.run_for(SECOND);
+        assert_eq!(world.client.counters().addresses_lost, lost);
+    }
+}
+
+#[test]
 fn a_router_gives_an_address_and_the_way_out() {
     let client = automatic(client_config());
     let mut world = World::with(client, server_config(), 1, Faults::default());
@@ -273,6 +291,30 @@ fn a_neighbour_is_asked_for_where_its_questions_are_heard() {
     let (question, _) = sent.iter().find(asked).unwrap();
     assert_eq!(question[22..38], CLIENT6.octets());
     assert_eq!(question[78..86], [&[1, 1][..], &CLIENT_MAC].concat());
+}
+
+#[test]
+fn while_an_address_is_probed_for_nobody_is_told_to_remember_it() {
+    let question =
+        [&[135, 0, 0, 0, 0, 0, 0, 0][..], &SERVER6.octets(), &[1, 1], &ROUTER_MAC].concat();
+    for (wait, is_override) in [(SECOND / 2, false), (SECOND * 2, true)] {
+        let mut world = world();
+        world.run_for(wait);
+        world.to_client.record = Some(Vec::new());
+        world.to_server.inject(
+            frame([ROUTER, SERVER6], (58, 255), &question),
+            RxMeta::default(),
+            0,
+        );
+        world.run_for(SECOND / 10);
+        let sent = icmp_of(&world.to_client.record.take().unwrap());
+        let (ends, answer) = sent.iter().find(|(_, message)| message[0] == 136).unwrap();
+        assert_eq!(*ends, [SERVER6, ROUTER]);
+        // Asked for; and to replace what is known or not.
+        assert_eq!(answer[4], if is_override { 0x60 } else { 0x40 });
+        assert_eq!(answer[8..24], SERVER6.octets());
+        assert_eq!(answer[24..32], [&[2, 1][..], &SERVER_MAC].concat());
+    }
 }
 
 #[test]
