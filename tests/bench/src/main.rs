@@ -27,12 +27,13 @@ use session::Session;
 use std::process::ExitCode;
 
 /// What measures each part. A part that fails, or that was too noisy, takes nothing from the others.
-const PARTS: [(Part, Measure); 6] = [
+const PARTS: [(Part, Measure); 7] = [
     (Part::Block, block::measure),
     (Part::Boot, boot::measure),
     (Part::Cpu, cpu::measure),
     (Part::Density, density::measure),
     (Part::Memory, memory::measure),
+    (Part::Net, web::measure_net),
     (Part::Web, web::measure),
 ];
 

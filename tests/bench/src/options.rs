@@ -16,6 +16,8 @@ pub(crate) enum Part {
     Density,
     /// Size of the web image, memory of an idle appliance.
     Memory,
+    /// Bytes in and out on one connection, and the round trip of one byte, against a plain epoll server.
+    Net,
     /// The web appliance on each host against nginx: requests, downloads, uploads, latency.
     Web,
     /// Every part, as when none is named.
@@ -31,6 +33,7 @@ impl Part {
             Self::Cpu => "cpu",
             Self::Density => "density",
             Self::Memory => "memory",
+            Self::Net => "net",
             Self::Web => "web",
             Self::All => "all",
         }
@@ -62,18 +65,18 @@ pub(crate) struct Options {
     /// Numbers of appliances of the part density [default: 1,10,100,1000, quick: 20].
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) appliances: Vec<u32>,
-    /// Rounds of the part web: how often each server has its turn at a load [default: 5, quick: 1].
+    /// Rounds of the parts net and web: how often each server has its turn at a load [default: 5, quick: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: Option<u32>,
-    /// Length of a run of the part web [default: 3, quick: 1].
+    /// Length of a run of the parts net and web [default: 3, quick: 1].
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: Option<u32>,
-    /// Loads of the part web, by name or by the beginning of one up to a hyphen: keepalive-128-N,
+    /// Loads of the parts net and web, by name or by the beginning of one up to a hyphen: keepalive-128-N,
     /// keepalive-1k-N (N connections: 16, 128, 1024, 4096), close, pipelined, download-1m-CC,
     /// download-64m-CC, upload-CC (CC: the default congestion control, reno), latency-low, latency-half.
     #[arg(long, value_name = "LOAD", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// Servers of the part web; all that this machine can have by default.
+    /// Servers of the parts net and web; all that this machine can have by default.
     #[arg(long, value_name = "SERVER", value_delimiter = ',')]
     pub(crate) servers: Vec<Contender>,
 }

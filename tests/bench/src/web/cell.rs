@@ -1,6 +1,8 @@
 //! The loads of the matrix.
 use super::site::File;
+use super::work::Service;
 use super::wrk::Style;
+use crate::options::Part;
 
 /// What clients do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +13,10 @@ pub(crate) enum Load {
     Download(File),
     /// Bytes on one connection, to a server that takes them.
     Upload,
+    /// Bytes on one connection, from a server that sends them.
+    Pull,
+    /// One byte there and back, one after the other.
+    PingPong,
     /// Requests for 128 B at a rate of `LOW_RATE` or, if `half`, at half of what the server can answer.
     Paced { half: bool },
 }
@@ -39,8 +45,8 @@ impl Load {
     pub(crate) fn unit(self) -> Unit {
         match self {
             Self::Requests { file: File::Bytes128 | File::Kib1, .. } => Unit::Requests,
-            Self::Requests { .. } | Self::Download(_) | Self::Upload => Unit::Bytes,
-            Self::Paced { .. } => Unit::Latency,
+            Self::Requests { .. } | Self::Download(_) | Self::Upload | Self::Pull => Unit::Bytes,
+            Self::Paced { .. } | Self::PingPong => Unit::Latency,
         }
     }
 
@@ -49,7 +55,17 @@ impl Load {
         match self {
             Self::Requests { file, .. } | Self::Download(file) => Some(file),
             Self::Paced { .. } => Some(File::Bytes128),
-            Self::Upload => None,
+            Self::Upload | Self::Pull | Self::PingPong => None,
+        }
+    }
+
+    /// What the server has to do with bytes, if it is not asked for files.
+    pub(crate) fn service(self) -> Option<Service> {
+        match self {
+            Self::Upload => Some(Service::Sink),
+            Self::Pull => Some(Service::Source),
+            Self::PingPong => Some(Service::Echo),
+            Self::Requests { .. } | Self::Download(_) | Self::Paced { .. } => None,
         }
     }
 }
@@ -64,6 +80,11 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
+    /// The part of the benchmarks that it belongs to.
+    pub(crate) fn part(&self) -> Part {
+        if self.name.starts_with("net-") { Part::Net } else { Part::Web }
+    }
+
     /// Whether it is among those that a session is for.
     pub(crate) fn is_headline(&self) -> bool {
         self.name.starts_with("keepalive-128-")
@@ -102,14 +123,29 @@ fn matrix(congestions: &[String]) -> Vec<Cell> {
             cells.push(Cell { name, load, congestion: congestion.clone() });
         }
     }
+    for (name, load) in [("net-in", Load::Upload), ("net-out", Load::Pull)] {
+        for congestion in congestions {
+            let name = format!("{name}-{congestion}");
+            cells.push(Cell { name, load, congestion: congestion.clone() });
+        }
+    }
+    cells.push(cell("net-ping-pong", Load::PingPong));
     cells.push(cell("latency-low", Load::Paced { half: false }));
     cells.push(cell("latency-half", Load::Paced { half: true }));
     cells
 }
 
 /// One load of each kind.
-const QUICK: [&str; 6] =
-    ["keepalive-128-16", "close", "pipelined", "download-64m", "upload", "latency-low"];
+const QUICK: [&str; 8] = [
+    "keepalive-128-16",
+    "close",
+    "pipelined",
+    "download-64m",
+    "upload",
+    "latency-low",
+    "net-out",
+    "net-ping-pong",
+];
 
 /// What a quick session measures unless told otherwise.
 pub(crate) fn quick() -> Vec<String> {
@@ -164,6 +200,7 @@ mod tests {
     #[test]
     fn quick_sessions_have_one_load_of_each_kind() {
         let cells = select(&quick(), &congestions()[..1]).unwrap();
+        assert!(cells.iter().any(|cell| cell.part() == Part::Net));
         assert_eq!(cells.len(), QUICK.len());
     }
 

@@ -1,4 +1,5 @@
-//! The web appliance on each host against nginx with one worker: a matrix of servers and loads.
+//! Guests on each host against native servers: a matrix of servers and loads. Most are requests to the web
+//! appliance and to nginx with one worker; what begins with `net` moves bytes without HTTP.
 //!
 //! Each load is a session of its own: its servers are started, verified, have their turns round by
 //! round, and end. So a server that fails under one load is there for the next.
@@ -10,8 +11,10 @@ mod namespace;
 mod native;
 mod offload;
 mod paced;
+mod ping_pong;
 mod plots;
 mod progress;
+mod pull;
 mod reader;
 mod results;
 mod site;
@@ -24,6 +27,7 @@ pub(crate) use contender::Contender;
 
 use crate::host::installed;
 use crate::noise::Noise;
+use crate::options::Part;
 use crate::session::Session;
 use anyhow::{Result, anyhow, ensure};
 use cell::{Cell, Load, Unit};
@@ -48,6 +52,7 @@ const MAXIMUM_SECONDS: u32 = 1;
 
 /// What is measured, and how.
 struct Plan {
+    part: Part,
     cells: Vec<Cell>,
     contenders: Vec<Contender>,
     rounds: u32,
@@ -60,11 +65,21 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         session.figures.condition("web", "left out (no wrk)".into());
         return Ok(());
     }
+    measure_part(session, Part::Web)
+}
+
+/// The part that moves bytes without HTTP.
+pub(crate) fn measure_net(session: &mut Session) -> Result<()> {
+    measure_part(session, Part::Net)
+}
+
+fn measure_part(session: &mut Session, part: Part) -> Result<()> {
     limits::raise_open_files()?;
     namespace::set_up()?;
-    let plan = Plan::new(session)?;
+    let plan = Plan::new(session, part)?;
     eprintln!(
-        "web: {} loads, {} servers, {} rounds of {} s: about {} minutes",
+        "{}: {} loads, {} servers, {} rounds of {} s: about {} minutes",
+        part.name(),
         plan.cells.len(),
         plan.contenders.len(),
         plan.rounds,
@@ -80,12 +95,12 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
         // For the parts that follow.
         namespace::set_congestion(&default)?;
     }
-    report(session, &outcomes?);
+    report(session, part, &outcomes?);
     Ok(())
 }
 
 impl Plan {
-    fn new(session: &Session) -> Result<Self> {
+    fn new(session: &Session, part: Part) -> Result<Self> {
         let options = &session.options;
         let congestions = congestions(options.quick)?;
         let words = if options.quick && options.only.is_empty() {
@@ -96,10 +111,11 @@ impl Plan {
         let cells = cell::select(&words, &congestions).map_err(|word| {
             anyhow!("there is no load {word:?}, but these: {}", cell::names(&congestions))
         })?;
+        let cells = cells.into_iter().filter(|cell| cell.part() == part).collect();
         let rounds = options.rounds.unwrap_or(session.pick(1, 5));
         let seconds = options.seconds.unwrap_or(session.pick(1, 3));
         let contenders = contenders(&options.servers)?;
-        Ok(Self { cells, contenders, rounds, seconds })
+        Ok(Self { part, cells, contenders, rounds, seconds })
     }
 
     fn runs(&self) -> u32 {
@@ -125,7 +141,7 @@ impl Plan {
         let mut outcomes = Vec::new();
         for cell in &self.cells {
             outcomes.push(self.run_cell(session, cell, site, &mut progress)?);
-            session.raw("web", raw(self, &outcomes))?;
+            session.raw(self.part.name(), raw(self, &outcomes))?;
         }
         Ok(outcomes)
     }
@@ -178,7 +194,7 @@ impl Plan {
 
     /// Starts and verifies the servers. One that does not start has failed, and the others go on.
     fn start(&self, cell: &Cell, site: &Site) -> Result<Vec<Entrant>> {
-        let work = if cell.load == Load::Upload { Work::Sink } else { Work::Site(site) };
+        let work = cell.load.service().map_or(Work::Site(site), Work::Bytes);
         let mut entrants = Vec::new();
         for &contender in &self.contenders {
             let folder = tempfile::tempdir()?;
@@ -249,7 +265,9 @@ fn verify(running: &mut Running, load: Load) -> Result<()> {
             server.wait_ready(&file.path())?;
             http::verify(&server.address, file)
         }
-        None => server.wait_until(upload::works),
+        None if load == Load::Upload => server.wait_until(upload::works),
+        None if load == Load::Pull => server.wait_until(pull::works),
+        None => server.wait_until(ping_pong::works),
     }
 }
 
@@ -278,6 +296,14 @@ fn sample(load: Load, running: &Running, seconds: u32) -> Result<Sample> {
             let taken = upload::run(address, seconds)?;
             (taken.bytes, taken.seconds, None)
         }
+        Load::Pull => {
+            let pulled = pull::run(address, seconds)?;
+            (pulled.bytes, pulled.seconds, None)
+        }
+        Load::PingPong => {
+            let latency = ping_pong::run(address, seconds)?;
+            (latency.requests, latency.seconds, Some(latency.quantiles_us))
+        }
         Load::Paced { .. } => {
             let latency = paced::run(address, File::Bytes128, rate, seconds)?;
             (latency.requests, latency.seconds, Some(latency.quantiles_us))
@@ -298,7 +324,7 @@ fn half_rate(address: &str) -> Result<f64> {
 fn note_conditions(session: &mut Session, plan: &Plan) {
     let figures = &mut session.figures;
     let runs = format!("{} rounds of {} s", plan.rounds, plan.seconds);
-    figures.condition("web", runs);
+    figures.condition(plan.part.name(), runs);
     figures.condition("memory of the guests", format!("{} MiB", work::MEMORY_MIB));
     figures.condition("network of the web part", namespace::describe());
     let left_out = Contender::value_variants().iter().filter_map(|contender| {
@@ -319,13 +345,13 @@ fn raw(plan: &Plan, outcomes: &[Outcome]) -> Value {
 }
 
 /// Adds the table and the plots, and says what speaks against the session.
-fn report(session: &mut Session, outcomes: &[Outcome]) {
+fn report(session: &mut Session, part: Part, outcomes: &[Outcome]) {
     let quick = session.options.quick;
     session.table(results::markdown(outcomes, quick));
-    plots::draw(session, outcomes, quick);
+    plots::draw(session, part, outcomes, quick);
     for outcome in outcomes {
         for row in &outcome.rows {
-            let name = format!("web, {}, {}", outcome.cell.name, row.contender.name());
+            let name = format!("{}, {}, {}", part.name(), outcome.cell.name, row.contender.name());
             let is_headline = outcome.cell.is_headline() && row.contender == Contender::ProcessTap;
             match outcome.verdict(row) {
                 Verdict::Noisy(reason) if is_headline => session.void(format!("{name}: {reason}")),

@@ -2,7 +2,7 @@
 use super::contender::Running;
 use super::site::Site;
 use super::veth::{self, Veth};
-use super::work::{Work, native_sink};
+use super::work::{Work, native_service};
 use crate::appliance::free_address;
 use crate::host::{text, words};
 use crate::server::Server;
@@ -21,8 +21,8 @@ impl Program {
     fn new(work: Work, ip: &str, folder: &Path) -> Result<Self> {
         match work {
             Work::Site(site) => nginx(site, ip, folder),
-            Work::Sink => {
-                let (path, arguments, address) = native_sink(ip);
+            Work::Bytes(service) => {
+                let (path, arguments, address) = native_service(service, ip);
                 Ok(Self { path, arguments, address })
             }
         }

@@ -4,11 +4,12 @@ use super::contender::Contender;
 use super::results::{Outcome, Row, Verdict};
 use super::site::File;
 use super::wrk::Style;
+use crate::options::Part;
 use crate::plot::{Lines, MarkRow, Marks, Point, Series, lines, marks};
 use crate::session::Session;
 
 /// Adds what there is something for. `lenient` draws what is too noisy, too.
-pub(crate) fn draw(session: &mut Session, outcomes: &[Outcome], lenient: bool) {
+pub(crate) fn draw(session: &mut Session, part: Part, outcomes: &[Outcome], lenient: bool) {
     let shown = Shown { outcomes, lenient };
     for (file, name) in [(File::Bytes128, "web-requests-128"), (File::Kib1, "web-requests-1k")] {
         let series = shown.by_connections(file);
@@ -20,15 +21,15 @@ pub(crate) fn draw(session: &mut Session, outcomes: &[Outcome], lenient: bool) {
     }
     let rows = shown.ratios();
     if !rows.is_empty() {
-        let title = "Speed relative to nginx over loopback".into();
+        let title = "Speed relative to the native server over loopback".into();
         let names = shown.contenders().map(Contender::name).collect();
-        session.plot("web-ratios", marks(&Marks { title, names, rows }));
+        session.plot(&format!("{}-ratios", part.name()), marks(&Marks { title, names, rows }));
     }
     let rows = shown.latencies();
     if !rows.is_empty() {
         let title = "Latency, us".into();
         let names = vec!["p50", "p99", "p99.9"];
-        session.plot("web-latency", marks(&Marks { title, names, rows }));
+        session.plot(&format!("{}-latency", part.name()), marks(&Marks { title, names, rows }));
     }
 }
 

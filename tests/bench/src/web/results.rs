@@ -168,7 +168,7 @@ fn note(outcomes: &[Outcome]) -> String {
         format!(" Congestion control is {name} where the name of a load does not say so.")
     });
     format!(
-        "\nx nginx: medians of the ratios of each round. Uploads go to a plain epoll server in place of nginx.{congestion}\n"
+        "\nx nginx: medians of the ratios of each round. Uploads, and what begins with net, have a plain epoll server in place of nginx.{congestion}\n"
     )
 }
 

@@ -5,10 +5,26 @@ use crate::host::{text, words};
 use crate::server::target;
 use std::path::PathBuf;
 
-/// Ports of the programs `net-load` and `net-load-native`, in the order of their arguments.
-const SINK: u16 = 9001;
-const SOURCE: u16 = 9002;
-const ECHO: u16 = 9003;
+/// What the programs `net-load` and `net-load-native` do, in the order of their arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Take bytes, and say how many there were.
+    Sink,
+    /// Send bytes.
+    Source,
+    /// Send back what comes.
+    Echo,
+}
+
+impl Service {
+    fn port(self) -> u16 {
+        match self {
+            Self::Sink => 9001,
+            Self::Source => 9002,
+            Self::Echo => 9003,
+        }
+    }
+}
 
 /// Memory of the measured guests: half of it is more than enough for 4096 connections.
 pub(crate) const MEMORY_MIB: u32 = 512;
@@ -26,8 +42,8 @@ file_bytes = 67108864
 pub(crate) enum Work<'a> {
     /// Serve files.
     Site(&'a Site),
-    /// Take bytes.
-    Sink,
+    /// Move bytes.
+    Bytes(Service),
 }
 
 impl Work<'_> {
@@ -39,26 +55,28 @@ impl Work<'_> {
                 memory_mib: MEMORY_MIB,
                 ..Guest::web(site.folder())
             },
-            Self::Sink => Guest {
+            Self::Bytes(service) => Guest {
                 image: text(&built("net-load")),
                 arguments: ports(),
                 site: None,
                 config: String::new(),
                 memory_mib: MEMORY_MIB,
-                port: SINK,
+                port: service.port(),
             },
         }
     }
 }
 
-/// The native program that takes bytes, its arguments for an address, and where it answers.
-pub(crate) fn native_sink(ip: &str) -> (PathBuf, Vec<String>, String) {
+/// The native program that moves bytes, its arguments for an address, and where it does what is wanted.
+pub(crate) fn native_service(service: Service, ip: &str) -> (PathBuf, Vec<String>, String) {
     let arguments = words(&[ip]).into_iter().chain(ports()).collect();
-    (built("net-load-native"), arguments, format!("{ip}:{SINK}"))
+    (built("net-load-native"), arguments, format!("{ip}:{}", service.port()))
 }
 
 fn ports() -> Vec<String> {
-    [SINK, SOURCE, ECHO].map(|port| port.to_string()).to_vec()
+    [Service::Sink, Service::Source, Service::Echo]
+        .map(|service| service.port().to_string())
+        .to_vec()
 }
 
 /// A program of the profile that images ship with.
