@@ -39,6 +39,8 @@ fn every_feature_of_the_contract_is_offered_by_its_kind_alone() {
     let net = feature::NET_CSUM
         | feature::NET_GUEST_CSUM
         | feature::NET_GUEST_TSO4
+        | feature::NET_GUEST_TSO6
+        | feature::NET_HOST_TSO6
         | feature::NET_HOST_TSO4
         | feature::NET_MRG_RXBUF;
     let block = feature::BLK_RO | feature::BLK_FLUSH | feature::BLK_DISCARD;
