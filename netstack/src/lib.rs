@@ -1,9 +1,8 @@
-//! TCP/IP around smoltcp, driven per connection through a hash demultiplexer.
+//! TCP/IP above smoltcp's wire formats.
 //!
-//! smoltcp keeps the protocol state of each connection; everything that would make it look at all
-//! sockets for one packet is done here instead. A frame is taken to its connection by a hash of the
-//! four-tuple, the connection alone is polled, and its next deadline goes into a heap of timers.
-//! Ethernet, ARP, neighbour discovery, ICMP, SYN backlogs, TIME-WAIT, UDP, DHCP and offload metadata are this crate's own.
+//! A frame is taken to its connection by a hash of the four-tuple, and the connection's next deadline
+//! goes into a heap of timers: nothing looks at all connections for one packet or one moment. Data to
+//! send lie in ropes of references; received data, in chunks from a common budget.
 //!
 //! The stack does no input or output: the owner hands it frames with [`Stack::receive`], gives it a
 //! [`FramePort`] to write frames into, and calls [`Stack::poll`] after its applications ran and at

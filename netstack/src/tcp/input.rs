@@ -248,7 +248,7 @@ impl Tcb {
         let window = u32::from(segment.window) << self.agreed.peer_shift;
         let is_same_window = window == self.window;
         let (first, was_in_flight) = (self.unacknowledged, self.next - self.unacknowledged);
-        if self.agreed.has_sack && segment.has_options() {
+        if self.agreed.has_sack && segment.may_have_blocks() {
             self.take_blocks(segment);
         }
         if segment.ack > first {

@@ -125,8 +125,10 @@ impl<'a> Segment<'a> {
         blocks.into_iter().flatten().flatten().map(|(start, end)| (Seq(start), Seq(end)))
     }
 
-    pub(crate) fn has_options(&self) -> bool {
+    /// Whether there is more than a timestamp, as most segments have it.
+    pub(crate) fn may_have_blocks(&self) -> bool {
         !self.options.is_empty()
+            && (self.options.len() > 12 || self.options[..4] != TIMESTAMP_START)
     }
 
     pub(crate) fn syn_options(&self) -> SynOptions {
