@@ -4,6 +4,7 @@
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
+use paravane_abi::device::Ipv6Config;
 use paravane_host::bundle::{Bundle, DISKS_MAX, Ipv4, Tag};
 
 /// Where the checksum lies.
@@ -19,6 +20,7 @@ struct Input<'a> {
     file_len: u64,
     address: [u8; 4],
     prefix_len: u8,
+    ipv6: ([u8; 16], u8, u8),
     /// Bytes to put at an offset.
     patches: Vec<(u16, u64)>,
     is_checksum_right: bool,
@@ -36,6 +38,7 @@ fn check(bytes: &[u8]) {
 }
 
 fuzz_target!(|input: Input<'_>| {
+    let (address, mode, prefix_len) = input.ipv6;
     let bundle = Bundle {
         image: input.image,
         config: input.config,
@@ -44,6 +47,7 @@ fuzz_target!(|input: Input<'_>| {
         is_own_disk: input.is_own_disk,
         file_len: input.file_len,
         ipv4: Ipv4::new(input.address, input.prefix_len, [0; 4], [0; 4]),
+        ipv6: Ipv6Config { address, mode, prefix_len, ..Ipv6Config::default() },
         watchdog_seconds: 10,
     };
     let Ok(mut bytes) = bundle.encode() else { return };
