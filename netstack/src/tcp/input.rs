@@ -129,15 +129,14 @@ impl Tcb {
     ) -> Answer {
         let flags = segment.flags;
         if flags.has(Flags::RST) {
-            return self.receive_reset(segment, budget);
+            return self.receive_reset(segment, now, budget);
         }
         if !self.is_timely(segment, now) {
             return self.answer_stray(segment, now);
         }
         let is_in_window = self.is_in_window(segment);
         if self.state == State::SynReceived && flags.has(Flags::SYN) && !is_in_window {
-            self.next = self.unacknowledged; // The peer has not heard our SYN: it goes again.
-            return Answer::Nothing;
+            return self.receive_repeated_syn(segment, now);
         }
         // A full window leaves no room for data, but what it acknowledges counts.
         if !is_in_window && segment.seq != self.receive_next {
@@ -146,6 +145,7 @@ impl Tcb {
             }
             return self.answer_stray(segment, now);
         }
+        self.take_clock(segment, now);
         if flags.has(Flags::SYN) {
             return self.challenge(now);
         }
@@ -153,7 +153,7 @@ impl Tcb {
             return Answer::Nothing;
         }
         if self.state == State::SynReceived {
-            if segment.ack != self.unacknowledged + 1 || self.next == self.unacknowledged {
+            if segment.ack != self.unacknowledged + 1 {
                 return Answer::Reset;
             }
             self.take_syn_acknowledgement(now);
@@ -172,11 +172,29 @@ impl Tcb {
         self.take_data(segment, now, budget)
     }
 
+    /// The peer's SYN once more, while ours is not acknowledged.
+    fn receive_repeated_syn(&mut self, segment: &Segment<'_>, now: Instant) -> Answer {
+        let is_acknowledged =
+            segment.flags.has(Flags::ACK) && segment.ack == self.unacknowledged + 1;
+        if is_acknowledged && segment.seq + 1 == self.receive_next {
+            // Both ends opened at the same time, and this end's SYN arrived.
+            self.take_syn_acknowledgement(now);
+            return Answer::Acknowledge;
+        }
+        self.next = self.unacknowledged; // The peer has not heard our SYN: it goes again.
+        Answer::Nothing
+    }
+
     /// RFC 9293, 3.10.7.4, and RFC 5961, 3: only the very next sequence number resets.
-    fn receive_reset(&mut self, segment: &Segment<'_>, budget: &mut BufferBudget) -> Answer {
+    fn receive_reset(
+        &mut self,
+        segment: &Segment<'_>,
+        now: Instant,
+        budget: &mut BufferBudget,
+    ) -> Answer {
         if segment.seq != self.receive_next {
             let is_near = segment.seq > self.receive_next && segment.seq < self.promised;
-            return if is_near { Answer::Acknowledge } else { Answer::Nothing };
+            return if is_near { self.challenge(now) } else { Answer::Nothing };
         }
         self.failure = self.failure.or(match self.state {
             State::LastAck | State::TimeWait | State::Closing => None,
@@ -187,19 +205,21 @@ impl Tcb {
     }
 
     /// Whether a segment is no older than what was heard (RFC 7323, 5: PAWS).
-    fn is_timely(&mut self, segment: &Segment<'_>, now: Instant) -> bool {
-        let Some(ours) = &mut self.agreed.timestamps else { return true };
+    fn is_timely(&self, segment: &Segment<'_>, now: Instant) -> bool {
+        let Some(ours) = &self.agreed.timestamps else { return true };
         let Some(theirs) = segment.timestamp() else { return true };
         let is_older = Seq(theirs.value) < Seq(ours.recent);
-        if is_older && now - ours.recent_at < CLOCK_LIFETIME {
-            return false;
+        !is_older || now - ours.recent_at >= CLOCK_LIFETIME
+    }
+
+    /// Notes the peer's clock, to send it back (RFC 7323, 4.3).
+    fn take_clock(&mut self, segment: &Segment<'_>, now: Instant) {
+        if let Some(ours) = &mut self.agreed.timestamps
+            && segment.seq <= self.acknowledged
+            && let Some(theirs) = segment.timestamp()
+        {
+            (ours.recent, ours.recent_at) = (theirs.value, now);
         }
-        // A segment that ends in front of what we acknowledged last is an old one (RFC 7323, 4.3).
-        if segment.seq <= self.acknowledged {
-            ours.recent = theirs.value;
-            ours.recent_at = now;
-        }
-        true
     }
 
     /// RFC 9293, 3.4: whether any of the segment lies in the receive window.

@@ -25,6 +25,9 @@ const PACKET_LEN_MAX: usize = 65_535;
 const TAIL_PROBE_MIN: Duration = Duration::from_millis(10);
 const PEER_ACK_DELAY: Duration = Duration::from_millis(200);
 
+/// The least time before anything is sent again on the same machine.
+const LOCAL_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
 /// After as many timeouts in a row, full segments are tried in a smaller size: a router may drop
 /// them without a word (RFC 2923, 2.1).
 const BLACK_HOLE_TIMEOUTS: u8 = 3;
@@ -431,6 +434,10 @@ impl Tcb {
 
     fn next_timeout(&self, now: Instant) -> (Instant, TimerKind) {
         let timeout = self.rtt.timeout();
+        if self.is_local {
+            // Nothing is lost on the way to a guest; a busy machine may let it wait.
+            return (now + timeout.max(LOCAL_TIMEOUT_MIN), TimerKind::Retransmit);
+        }
         let may_probe = self.agreed.has_sack && !self.is_tail_probed && self.recovery.is_none();
         if may_probe && let Some(rtt) = self.rtt.smoothed() {
             let is_single = self.next - self.unacknowledged <= self.segment_size();

@@ -265,3 +265,25 @@ fn the_same_flow_cannot_be_opened_twice() {
     world.client.connect(at(SERVER, 80), local).unwrap();
     assert_eq!(world.client.connect(at(SERVER, 80), local), Err(TcpError::InUse));
 }
+
+#[test]
+fn both_ends_may_open_at_the_same_time() {
+    let mut world = World::perfect();
+    let (one, other) = (at(CLIENT, 5000), at(SERVER, 6000));
+    // Both know where the other is, so that the SYNs cross.
+    let listener = world.server.listen(80, 1).unwrap();
+    world.connected(listener, 80);
+    let near = world.client.connect(other, Some(one)).unwrap();
+    let far = world.server.connect(one, Some(other)).unwrap();
+    world.run_for(Duration::from_millis(10));
+    for (stack, id) in [(&mut world.client, near), (&mut world.server, far)] {
+        assert_eq!(stack.poll_connected(id, &mut no_context()), Poll::Ready(Ok(())));
+        send(stack, id, b"here").unwrap();
+    }
+    world.run_for(Duration::from_millis(10));
+    for (stack, id) in [(&mut world.client, near), (&mut world.server, far)] {
+        let mut heard = Vec::new();
+        receive(stack, id, &mut heard).unwrap();
+        assert_eq!(heard, b"here");
+    }
+}
