@@ -35,7 +35,7 @@ struct Epoch {
 }
 
 /// What is known of a congested path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Congestion {
     /// Bytes that may be in flight.
     window: u32,

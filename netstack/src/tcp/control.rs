@@ -2,7 +2,7 @@
 use super::congestion::Congestion;
 use super::header::TCP_LEN;
 use super::receive_queue::ReceiveQueue;
-use super::recovery::Recovery;
+use super::recovery::{DUPLICATES, Recovery};
 use super::rtt::RttEstimator;
 use super::segment::{Segment, SynOptions};
 use super::send_queue::SendQueue;
@@ -211,6 +211,8 @@ pub(crate) struct Tcb {
     pub(super) congestion: Congestion,
     /// Exists while something is missing.
     pub(super) recovery: Option<Box<Recovery>>,
+    /// Segments that have to arrive before a missing one for that to count as lost.
+    pub(super) duplicates: u16,
     pub(super) timer: Option<(Instant, TimerKind)>,
     /// A probe for segments lost at the end of this flight is to be sent, or was.
     pub(super) is_tail_probe_due: bool,
@@ -299,6 +301,7 @@ impl Tcb {
             timed: None,
             congestion,
             recovery: None,
+            duplicates: DUPLICATES,
             timer: None,
             is_tail_probe_due: false,
             is_tail_probed: false,

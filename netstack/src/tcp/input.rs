@@ -272,6 +272,7 @@ impl Tcb {
             self.take_blocks(segment);
         }
         if segment.ack > first {
+            self.acquit(segment);
             self.advance(segment.ack, now, budget);
         } else if segment.ack == first
             && was_in_flight > 0
@@ -296,6 +297,20 @@ impl Tcb {
                     self.recovery.get_or_insert_with(|| Box::new(Recovery::new(unacknowledged)));
                 recovery.selected(start, end);
             }
+        }
+    }
+
+    /// Undoes a recovery if what was sent again was only late, and has more patience from then on.
+    fn acquit(&mut self, segment: &Segment<'_>) {
+        let mss = self.segment_size();
+        let Some(recovery) = &mut self.recovery else { return };
+        if !recovery.is_recovering() || self.agreed.timestamps.is_none() {
+            return;
+        }
+        let Some(timestamp) = segment.timestamp() else { return };
+        if let Some((path, late)) = recovery.acquit(self.unacknowledged, timestamp.echo, mss) {
+            self.congestion = path;
+            self.duplicates = self.duplicates.max(late);
         }
     }
 
@@ -361,7 +376,9 @@ impl Tcb {
     fn detect_loss(&mut self, was_in_flight: u32) {
         let mss = self.segment_size();
         let Some(recovery) = &mut self.recovery else { return };
-        if recovery.detect(self.unacknowledged, self.next, mss, self.is_tail_probed) {
+        let flight = (self.unacknowledged, self.next);
+        if recovery.detect(flight, mss, self.duplicates, self.is_tail_probed) {
+            recovery.begin(self.congestion.clone());
             self.congestion.lost(was_in_flight, mss);
             self.timer = None;
             self.timed = None;

@@ -3,7 +3,7 @@ use super::control::{AckDue, State, Tcb, TimerKind, Timestamps};
 use super::header::{Head, Header, Options, Route, TCP_LEN};
 use super::length;
 use super::receive_queue::BLOCKS_MAX;
-use super::recovery::Recovery;
+use super::recovery::{DUPLICATES, Recovery};
 use super::segment::{Flags, Timestamp};
 use super::send_queue::{Cut, REFERENCES_MAX};
 use super::sequence::Seq;
@@ -314,7 +314,8 @@ impl Tcb {
         self.last_sent = now;
         if part.is_repeated {
             if let Some(recovery) = &mut self.recovery {
-                recovery.resent(part.end());
+                let ours = self.agreed.timestamps;
+                recovery.resent(part.end(), ours.map(|ours| Timestamps::clock(ours.offset, now)));
             }
             self.timed = None; // Karn's algorithm: an acknowledgement may be for either.
         } else {
@@ -393,6 +394,8 @@ impl Tcb {
         if first == next {
             return;
         }
+        // What looked late may have been lost all the same.
+        self.duplicates = DUPLICATES;
         let recovery = self.recovery.get_or_insert_with(|| Box::new(Recovery::new(first)));
         // The threshold falls once for a flight, however often its first segment is lost.
         self.congestion.timed_out(next - first, mss, recovery.has_timed_out());

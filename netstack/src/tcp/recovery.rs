@@ -1,10 +1,15 @@
 //! Loss recovery: which bytes count as lost, which as in flight, and which to send again
-//! (RFC 6675; without selective acknowledgements, RFC 6582).
+//! (RFC 6675; without selective acknowledgements, RFC 6582). What counts as lost adapts to peers that get
+//! segments out of order, once the peer's clock shows that a repetition was in vain (RFC 3522).
+use super::congestion::Congestion;
 use super::scoreboard::Scoreboard;
 use super::sequence::Seq;
 
-/// Duplicate acknowledgements that mean a loss (RFC 5681, 3.2).
-const DUPLICATES: u32 = 3;
+/// Duplicate acknowledgements that mean a loss (RFC 5681, 3.2), on a path that keeps the order.
+pub(crate) const DUPLICATES: u16 = 3;
+
+/// The most that reordering can make of them.
+const DUPLICATES_MAX: u32 = 300;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -29,6 +34,9 @@ pub(crate) struct Recovery {
     lost_below: Seq,
     /// Duplicate acknowledgements, of a peer that does not say what it has.
     duplicates: u32,
+    /// What was known of the path before the loss, and what our clock showed when something was first
+    /// sent again: while the loss may turn out to be none.
+    doubt: Option<(Congestion, Option<u32>)>,
 }
 
 impl Recovery {
@@ -40,6 +48,7 @@ impl Recovery {
             retransmitted: acknowledged,
             lost_below: acknowledged,
             duplicates: 0,
+            doubt: None,
         }
     }
 
@@ -87,12 +96,21 @@ impl Recovery {
         self.phase == Phase::Watching && self.board.is_empty()
     }
 
-    /// Looks for losses between `first`, which is not acknowledged, and `next`. True if there is one
-    /// and none was known before. `is_probed` says that a probe for a lost tail was sent.
-    pub(crate) fn detect(&mut self, first: Seq, next: Seq, mss: u32, is_probed: bool) -> bool {
-        let lost = match self.board.lost_below(mss) {
+    /// Looks for losses between `first`, which is not acknowledged, and `next`: below as many segments
+    /// as `duplicates`, or all others. True if there is one and none was known before. `is_probed` says
+    /// that a probe for a lost tail was sent.
+    pub(crate) fn detect(
+        &mut self,
+        (first, next): (Seq, Seq),
+        mss: u32,
+        duplicates: u16,
+        is_probed: bool,
+    ) -> bool {
+        let others = ((next - first) / mss).saturating_sub(1);
+        let duplicates = u32::from(duplicates).min(others).max(u32::from(DUPLICATES));
+        let lost = match self.board.lost_below(mss, duplicates) {
             None if is_probed => self.board.lowest(),
-            None if self.duplicates >= DUPLICATES => Some((first + mss).min(next)),
+            None if self.duplicates >= duplicates => Some((first + mss).min(next)),
             lost => lost,
         };
         let Some(lost) = lost.filter(|lost| *lost > first) else { return false };
@@ -117,6 +135,7 @@ impl Recovery {
             self.board.clear();
         }
         self.phase = Phase::Timeout;
+        self.doubt = None;
         self.point = next;
         self.retransmitted = first;
         self.lost_below = next;
@@ -143,9 +162,37 @@ impl Recovery {
         self.retransmitted <= first
     }
 
-    /// What was missing in front of `end` was sent again.
-    pub(crate) fn resent(&mut self, end: Seq) {
+    /// What was missing in front of `end` was sent again, when our clock showed `clock`.
+    pub(crate) fn resent(&mut self, end: Seq, clock: Option<u32>) {
         self.retransmitted = self.retransmitted.max(end);
+        if let Some((_, first)) = &mut self.doubt
+            && first.is_none()
+        {
+            *first = clock;
+            if clock.is_none() {
+                self.doubt = None; // Nothing will tell.
+            }
+        }
+    }
+
+    /// A loss was found; `path` is what was known before.
+    pub(crate) fn begin(&mut self, path: Congestion) {
+        self.doubt = Some((path, None));
+    }
+
+    /// The first segment, at `first`, is acknowledged, by a peer that got it when our clock showed `echo`.
+    /// If that was before it was sent again, it was late and not lost (RFC 3522): the recovery is over.
+    /// Gives back what was known of the path, and by how many segments of `mss` bytes it was late.
+    pub(crate) fn acquit(&mut self, first: Seq, echo: u32, mss: u32) -> Option<(Congestion, u16)> {
+        let (path, resent_at) = self.doubt.take()?;
+        if resent_at.is_some_and(|at| Seq(echo) >= Seq(at)) {
+            return None;
+        }
+        let late = self.board.highest().map_or(0, |end| end.since(first) / mss + 1);
+        self.phase = Phase::Watching;
+        self.retransmitted = first;
+        self.lost_below = first;
+        Some((path, u16::try_from(late.min(DUPLICATES_MAX)).unwrap_or(u16::MAX)))
     }
 }
 
@@ -163,19 +210,19 @@ mod tests {
     fn blocks_above_a_hole_start_a_recovery_that_repairs_it_once() {
         let mut recovery = Recovery::new(seq(0));
         recovery.selected(seq(1), seq(3));
-        assert!(!recovery.detect(seq(0), seq(10), MSS, false));
+        assert!(!recovery.detect((seq(0), seq(10)), MSS, DUPLICATES, false));
         assert_eq!(recovery.in_flight(seq(0), seq(10), MSS), 8 * MSS);
         recovery.selected(seq(5), seq(6));
         recovery.selected(seq(7), seq(8));
-        assert!(recovery.detect(seq(0), seq(10), MSS, false));
+        assert!(recovery.detect((seq(0), seq(10)), MSS, DUPLICATES, false));
         assert_eq!(recovery.next_lost(seq(0), seq(10)), Some((seq(0), seq(1))));
         // 3, 4, 6, 8 and 9 may be on their way; 0 is lost.
         assert_eq!(recovery.in_flight(seq(0), seq(10), MSS), 5 * MSS);
-        recovery.resent(seq(1));
+        recovery.resent(seq(1), None);
         assert_eq!(recovery.in_flight(seq(0), seq(10), MSS), 6 * MSS);
         assert_eq!(recovery.next_lost(seq(0), seq(10)), None);
         recovery.selected(seq(8), seq(10));
-        assert!(!recovery.detect(seq(0), seq(10), MSS, false));
+        assert!(!recovery.detect((seq(0), seq(10)), MSS, DUPLICATES, false));
         assert_eq!(recovery.next_lost(seq(0), seq(10)), Some((seq(3), seq(5))));
         assert!(!recovery.acknowledged(seq(3), MSS) && !recovery.may_grow());
         assert!(recovery.acknowledged(seq(10), MSS));
@@ -186,10 +233,10 @@ mod tests {
         let mut recovery = Recovery::new(seq(0));
         for expected in [false, false, true] {
             recovery.duplicate();
-            assert_eq!(recovery.detect(seq(0), seq(10), MSS, false), expected);
+            assert_eq!(recovery.detect((seq(0), seq(10)), MSS, DUPLICATES, false), expected);
         }
         assert_eq!(recovery.next_lost(seq(0), seq(10)), Some((seq(0), seq(1))));
-        recovery.resent(seq(1));
+        recovery.resent(seq(1), None);
         assert_eq!(recovery.next_lost(seq(0), seq(10)), None);
         assert!(!recovery.acknowledged(seq(4), MSS));
         assert_eq!(recovery.next_lost(seq(4), seq(10)), Some((seq(4), seq(5))));
@@ -203,7 +250,7 @@ mod tests {
         recovery.resend(seq(0), seq(5));
         assert_eq!(recovery.in_flight(seq(0), seq(5), MSS), 0);
         assert_eq!(recovery.next_lost(seq(0), seq(5)), Some((seq(0), seq(2))));
-        recovery.resent(seq(2));
+        recovery.resent(seq(2), None);
         assert_eq!(recovery.next_lost(seq(0), seq(5)), Some((seq(3), seq(5))));
         assert!(recovery.may_grow() && !recovery.acknowledged(seq(3), MSS));
         assert!(recovery.acknowledged(seq(5), MSS));
@@ -221,8 +268,36 @@ mod tests {
     fn a_probe_makes_any_block_tell_of_a_loss() {
         let mut recovery = Recovery::new(seq(0));
         recovery.selected(seq(4), seq(5));
-        assert!(!recovery.detect(seq(0), seq(5), MSS, false));
-        assert!(recovery.detect(seq(0), seq(5), MSS, true));
+        assert!(!recovery.detect((seq(0), seq(5)), MSS, DUPLICATES, false));
+        assert!(recovery.detect((seq(0), seq(5)), MSS, DUPLICATES, true));
         assert_eq!(recovery.next_lost(seq(0), seq(5)), Some((seq(0), seq(4))));
+    }
+
+    #[test]
+    fn a_segment_that_was_late_undoes_the_recovery_and_says_how_late() {
+        let check = |echo: u32, expected: Option<u16>| {
+            let mut recovery = Recovery::new(seq(0));
+            recovery.selected(seq(1), seq(4));
+            assert!(recovery.detect((seq(0), seq(10)), MSS, DUPLICATES, false));
+            recovery.begin(Congestion::new(MSS));
+            recovery.resent(seq(1), Some(1000));
+            recovery.selected(seq(4), seq(7));
+            let late = recovery.acquit(seq(0), echo, MSS).map(|(_, late)| late);
+            assert_eq!((late, recovery.is_recovering()), (expected, expected.is_none()));
+        };
+        check(999, Some(8));
+        check(1000, None);
+        check(1001, None);
+    }
+
+    #[test]
+    fn reordering_takes_more_to_be_a_loss_but_never_more_than_there_is() {
+        let lost = |in_flight: u32, selected: u32, duplicates| {
+            let mut recovery = Recovery::new(seq(0));
+            recovery.selected(seq(1), seq(1 + selected));
+            recovery.detect((seq(0), seq(in_flight)), MSS, duplicates, false)
+        };
+        assert!(lost(30, 3, DUPLICATES) && !lost(30, 3, 8) && lost(30, 8, 8));
+        assert!(!lost(6, 4, 8) && lost(6, 5, 8));
     }
 }

@@ -5,9 +5,6 @@ use alloc::vec::Vec;
 /// Most ranges remembered. More are forgotten, and their data sent again.
 const RANGES_MAX: usize = 128;
 
-/// As many ranges, or as many segments less one, above a byte say that it is lost (DupThresh).
-const DUPLICATES: u32 = 3;
-
 /// The ranges that a peer has behind what it acknowledges: in order, with gaps in between.
 #[derive(Debug, Default)]
 pub(crate) struct Scoreboard {
@@ -51,14 +48,20 @@ impl Scoreboard {
         self.ranges.clear();
     }
 
-    /// In front of where everything that is missing counts as lost (RFC 6675, 4: IsLost).
-    pub(crate) fn lost_below(&self, mss: u32) -> Option<Seq> {
+    /// The end of the last range.
+    pub(crate) fn highest(&self) -> Option<Seq> {
+        self.ranges.last().map(|range| range.1)
+    }
+
+    /// In front of where everything that is missing counts as lost (RFC 6675, 4: IsLost): below as many
+    /// ranges as `duplicates`, or as many segments less one.
+    pub(crate) fn lost_below(&self, mss: u32, duplicates: u32) -> Option<Seq> {
         let (mut count, mut bytes) = (0, 0);
-        let enough = (DUPLICATES - 1) * mss;
+        let enough = (duplicates - 1) * mss;
         self.ranges.iter().rev().find_map(|range| {
             count += 1;
             bytes += range.1 - range.0;
-            (count >= DUPLICATES || bytes > enough).then_some(range.0)
+            (count >= duplicates || bytes > enough).then_some(range.0)
         })
     }
 
@@ -125,17 +128,17 @@ mod tests {
     #[test]
     fn three_ranges_or_more_than_two_segments_above_mean_a_loss() {
         let mut board = Scoreboard::default();
-        assert_eq!(board.lost_below(100), None);
+        assert_eq!(board.lost_below(100, 3), None);
         board.add(Seq(1000), Seq(1200));
-        assert_eq!(board.lost_below(100), None);
+        assert_eq!(board.lost_below(100, 3), None);
         board.add(Seq(1200), Seq(1201));
-        assert_eq!(board.lost_below(100), Some(Seq(1000)));
+        assert_eq!(board.lost_below(100, 3), Some(Seq(1000)));
         let mut board = Scoreboard::default();
         for start in [300, 100, 200] {
-            assert_eq!(board.lost_below(100), None);
+            assert_eq!(board.lost_below(100, 3), None);
             board.add(Seq(start), Seq(start + 1));
         }
-        assert_eq!(board.lost_below(100), Some(Seq(100)));
+        assert_eq!(board.lost_below(100, 3), Some(Seq(100)));
     }
 
     #[test]
