@@ -1,4 +1,5 @@
-//! The web server, with a client that sends anything, in parts of any size.
+//! The web server, with a client that sends anything, in parts of any size: twice, so that files are
+//! in memory the second time and plain requests get there without hyper.
 #![no_main]
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
@@ -108,6 +109,13 @@ fuzz_target!(|input: Input| {
     let clock = VirtualClock::default();
     let log = Box::new(|_: &[u8]| ());
     let server = Server::new(Config::default(), 16 << 20, site, disk, clock.clone(), log);
+    for _ in 0..2 {
+        talk(&server, &clock, &input);
+    }
+});
+
+/// One connection, to its end.
+fn talk(server: &Rc<Server<VirtualClock, MemoryDisk>>, clock: &VirtualClock, input: &Input) {
     let to_client = Rc::new(RefCell::new(Vec::new()));
     let connection = Connection {
         to_server: bytes(&input.parts).into(),
@@ -124,4 +132,4 @@ fuzz_target!(|input: Input| {
     assert_eq!(server.connection_count(), 0);
     let sent = to_client.take();
     assert!(sent.is_empty() || sent.starts_with(b"HTTP/1."), "{sent:?}");
-});
+}

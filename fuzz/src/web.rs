@@ -96,18 +96,6 @@ pub struct Connection {
 }
 
 impl Transport for Connection {
-    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        match self.to_server.front() {
-            Some(part) if part.is_empty() => {
-                self.to_server.pop_front();
-                Poll::Pending
-            }
-            Some(_) => Poll::Ready(Ok(true)),
-            None if self.hangs_up => Poll::Ready(Ok(false)),
-            None => Poll::Pending,
-        }
-    }
-
     fn poll_read(&mut self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let Some(mut part) = self.to_server.pop_front().filter(|part| !part.is_empty()) else {
             let is_over = self.hangs_up && self.to_server.is_empty();

@@ -1,6 +1,6 @@
 //! The access log in Apache's "combined" format.
 use hyper::http::request::Parts;
-use hyper::{StatusCode, header};
+use hyper::{Method, StatusCode, Version, header};
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -19,6 +19,44 @@ pub(crate) struct AccessLog {
     batch: RefCell<String>,
     waiting: Cell<Option<Waker>>,
     clock: RefCell<(u64, String)>,
+}
+
+/// A request, as far as its line shows it.
+pub(crate) struct Line<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) target: &'a [u8],
+    pub(crate) version: Version,
+    pub(crate) referer: Option<&'a [u8]>,
+    pub(crate) user_agent: Option<&'a [u8]>,
+}
+
+impl<'a> Line<'a> {
+    fn of(request: &'a Parts) -> Self {
+        let field = |name| request.headers.get(name).map(|value| value.as_bytes());
+        let target = request.uri.path_and_query().map_or("*", |target| target.as_str());
+        Self {
+            method: &request.method,
+            target: target.as_bytes(),
+            version: request.version,
+            referer: field(header::REFERER),
+            user_agent: field(header::USER_AGENT),
+        }
+    }
+
+    fn start(&self, line: &mut String) {
+        line.push_str(self.method.as_str());
+        line.push(' ');
+        escape(line, self.target);
+        let _ = write!(line, " {:?}\"", self.version);
+    }
+
+    fn end(&self, line: &mut String) {
+        line.push('"');
+        escape(line, self.referer.unwrap_or(b"-"));
+        line.push_str("\" \"");
+        escape(line, self.user_agent.unwrap_or(b"-"));
+        line.push_str("\"\n");
+    }
 }
 
 /// The beginning and the end of a line; status and length come in between when they are known.
@@ -45,23 +83,35 @@ impl AccessLog {
 
     /// Starts the line of a request.
     pub(crate) fn record(&self, peer: SocketAddr, unix_seconds: u64, request: &Parts) -> Record {
-        let mut before = self.prefix(peer, unix_seconds);
-        let _ = write!(before, "{} ", request.method);
-        let target = request.uri.path_and_query().map_or("*", |target| target.as_str());
-        escape(&mut before, target.as_bytes());
-        let _ = write!(before, " {:?}\"", request.version);
-        let mut after = String::from("\"");
-        let field = |name| request.headers.get(name).map_or(&b"-"[..], |value| value.as_bytes());
-        escape(&mut after, field(header::REFERER));
-        after.push_str("\" \"");
-        escape(&mut after, field(header::USER_AGENT));
-        after.push_str("\"\n");
+        let line = Line::of(request);
+        let (mut before, mut after) = (String::with_capacity(160), String::new());
+        self.prefix(&mut before, peer, unix_seconds);
+        line.start(&mut before);
+        line.end(&mut after);
         Record { before, after }
+    }
+
+    /// Writes the whole line of a request.
+    pub(crate) fn write(
+        &self,
+        peer: SocketAddr,
+        unix_seconds: u64,
+        line: &Line<'_>,
+        status: StatusCode,
+        body_len: u64,
+    ) {
+        let mut batch = self.batch.borrow_mut();
+        self.prefix(&mut batch, peer, unix_seconds);
+        line.start(&mut batch);
+        let _ = write!(batch, " {} {body_len} ", status.as_u16());
+        line.end(&mut batch);
+        self.added(&mut batch);
     }
 
     /// Starts the line of a request that could not be read, from its first line.
     pub(crate) fn malformed(&self, peer: SocketAddr, unix_seconds: u64, line: &[u8]) -> Record {
-        let mut before = self.prefix(peer, unix_seconds);
+        let mut before = String::with_capacity(160);
+        self.prefix(&mut before, peer, unix_seconds);
         escape(&mut before, line);
         before.push('"');
         Record { before, after: "\"-\" \"-\"\n".into() }
@@ -71,8 +121,13 @@ impl AccessLog {
     pub(crate) fn finish(&self, record: &Record, status: StatusCode, body_len: u64) {
         let mut batch = self.batch.borrow_mut();
         let _ = write!(batch, "{} {} {body_len} {}", record.before, status.as_u16(), record.after);
+        self.added(&mut batch);
+    }
+
+    /// A line was added.
+    fn added(&self, batch: &mut String) {
         if batch.len() >= BATCH_LEN {
-            self.emit(&mut batch);
+            self.emit(batch);
         } else if let Some(waker) = self.waiting.take() {
             waker.wake();
         }
@@ -99,14 +154,12 @@ impl AccessLog {
         batch.clear();
     }
 
-    fn prefix(&self, peer: SocketAddr, unix_seconds: u64) -> String {
+    fn prefix(&self, line: &mut String, peer: SocketAddr, unix_seconds: u64) {
         let mut clock = self.clock.borrow_mut();
         if clock.0 != unix_seconds {
             *clock = (unix_seconds, log_date(unix_seconds));
         }
-        let mut line = String::with_capacity(160);
         let _ = write!(line, "{} - - [{}] \"", peer.ip(), clock.1);
-        line
     }
 }
 

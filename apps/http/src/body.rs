@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 /// Least piece of a body that is sent from where it is, bytes. Shorter ones are copied behind the head.
-const LOAN_MIN: usize = 2 << 10;
+pub(crate) const LOAN_MIN: usize = 2 << 10;
 
 /// Where a body's bytes come from.
 pub(crate) enum Payload {

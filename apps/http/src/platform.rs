@@ -61,9 +61,6 @@ pub trait BlockSource: Clone + 'static {
 
 /// A connected byte stream, as TCP gives it.
 pub trait Transport: Unpin + 'static {
-    /// Waits until [`Transport::poll_read`] has something to tell; false if the peer sends no more.
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>>;
-
     /// Reads what has arrived; 0 bytes mean that the peer sends no more.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
 

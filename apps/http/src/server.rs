@@ -52,6 +52,13 @@ pub struct Server<C, B: BlockSource> {
     pub(crate) contents: Rc<Contents<B>>,
     pub(crate) http: http1::Builder,
     pub(crate) scratch: Scratch,
+    /// Responses that are put together for one write, of one connection at a time.
+    pub(crate) output: RefCell<Vec<u8>>,
+    /// A Unix time, and the value of `Date` then.
+    pub(crate) date: RefCell<(u64, String)>,
+    /// Whether all requests go to hyper.
+    #[cfg(test)]
+    pub(crate) hyper_only: Cell<bool>,
     pub(crate) sessions: Sessions,
     waits: Waits,
     started_ns: u64,
@@ -83,6 +90,10 @@ impl<C: Clock + Unpin, B: BlockSource> Server<C, B> {
             contents: Rc::new(Contents::new(disk, &site, limits)),
             http: http_builder(&config),
             scratch: new_scratch(),
+            output: RefCell::default(),
+            date: RefCell::new((u64::MAX, String::new())),
+            #[cfg(test)]
+            hyper_only: Cell::new(false),
             sessions: Sessions::new(memory_len / 100 * SESSION_SHARE),
             waits: Waits::from(&config.timeouts),
             started_ns: clock.now_ns(),

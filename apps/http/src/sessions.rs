@@ -10,7 +10,8 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
 /// What a session costs, bytes: hyper's read and write buffers of 8 KiB each, its state, and a small
-/// chunk of a file that is read while another is sent.
+/// chunk of a file that is read while another is sent. Answers without a session that their client does
+/// not take hold as much.
 const SESSION_COST: u64 = 24 << 10;
 
 /// Idle connections rest at once while there are more sessions than this, however much memory there

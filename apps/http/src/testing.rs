@@ -184,16 +184,6 @@ impl Client {
 }
 
 impl Transport for ServerEnd {
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut pipe = self.0.borrow_mut();
-        let has_bytes = !pipe.to_server.is_empty();
-        if !has_bytes && !pipe.client_done {
-            pipe.server = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        Poll::Ready(Ok(has_bytes))
-    }
-
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut pipe = self.0.borrow_mut();
         let count = pipe.to_server.len().min(buffer.len());

@@ -69,16 +69,6 @@ impl BlockSource for SiteDisk {
 pub(crate) struct Stream(pub(crate) TcpStream);
 
 impl Transport for Stream {
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut has_bytes = false;
-        let look = |bytes: &[u8]| {
-            has_bytes = !bytes.is_empty();
-            0
-        };
-        ready!(self.0.poll_read_with(cx, look)).map_err(to_io)?;
-        Poll::Ready(Ok(has_bytes))
-    }
-
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.0.poll_read(cx, buffer).map_err(to_io)
     }

@@ -1,7 +1,9 @@
 //! One connection, from its first byte to its last.
 //!
-//! A connection is either in a [`session`], which has hyper's state, or at rest, when nothing of a
-//! request is here yet: then it is no more than a transport, an exchange and a timer.
+//! A connection is either in a [`session`], which has hyper's state, or at rest: then it is no more
+//! than a transport, an exchange and a timer. Plain requests are answered at rest ([`direct`]); what
+//! else comes starts a session.
+mod direct;
 mod ending;
 mod exchange;
 mod farewell;
@@ -17,6 +19,7 @@ pub(crate) use timer::Timer;
 use crate::platform::{BlockSource, Clock, Transport};
 use crate::server::Server;
 use bytes::Bytes;
+use direct::{Direct, Step, Unsent};
 use ending::Ending;
 use session::Pause;
 use std::future::poll_fn;
@@ -34,15 +37,20 @@ where
     T: Transport,
 {
     let mut timer = Timer::new(server.clock.clone());
+    let mut unsent = None;
     let (transport, ending, head) = loop {
-        let rest = poll_fn(|cx| poll_rest(&server, &exchange, &mut transport, &mut timer, cx));
-        if let Some(ending) = rest.await {
-            break (transport, ending, Bytes::new());
-        }
+        let rest = poll_fn(|cx| {
+            poll_rest(&server, &exchange, &mut transport, &mut timer, &mut unsent, cx)
+        });
+        let handover = match rest.await {
+            Step::End(ending) => break (transport, ending, Bytes::new()),
+            Step::Session(handover) => handover,
+        };
         let Some(session) = server.start_session(&exchange) else {
             break (transport, Ending::Crowded, Bytes::new());
         };
-        let pause = Box::pin(session::run(&server, &exchange, transport, &mut timer)).await;
+        let pause =
+            Box::pin(session::run(&server, &exchange, transport, handover, &mut timer)).await;
         drop(session);
         match pause {
             Pause::Rest(idle) => transport = idle,
@@ -52,26 +60,19 @@ where
     Box::pin(ending::finish(&server, &exchange, &mut timer, transport, ending, &head)).await;
 }
 
-/// Waits for the first byte of a request; an ending if there will be none.
-fn poll_rest<C: Clock, B: BlockSource, T: Transport>(
-    server: &Server<C, B>,
+/// Answers plain requests, and waits for what else may happen to a connection at rest.
+fn poll_rest<'s, C: Clock, B: BlockSource, T: Transport>(
+    server: &'s Server<C, B>,
     exchange: &Exchange,
     transport: &mut T,
     timer: &mut Timer<C>,
+    unsent: &mut Option<Box<Unsent<'s>>>,
     cx: &mut Context<'_>,
-) -> Poll<Option<Ending>> {
+) -> Poll<Step> {
     exchange.set_waker(cx.waker());
-    if exchange.is_evicted() {
-        return Poll::Ready(Some(Ending::Evicted));
-    } else if server.is_draining() {
-        return Poll::Ready(Some(Ending::Done));
+    let step = Direct { server, exchange, transport, unsent }.poll(cx);
+    if step.is_ready() {
+        return step;
     }
-    match transport.poll_readable(cx) {
-        Poll::Ready(Ok(true)) => Poll::Ready(None),
-        Poll::Ready(Ok(false)) => Poll::Ready(Some(Ending::Done)),
-        Poll::Ready(Err(_)) => Poll::Ready(Some(Ending::Broken)),
-        Poll::Pending => {
-            timer.poll(cx, || exchange.deadline_ns()).map(|()| Some(server.time_out(exchange)))
-        }
-    }
+    timer.poll(cx, || exchange.deadline_ns()).map(|()| Step::End(server.time_out(exchange)))
 }

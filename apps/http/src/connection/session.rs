@@ -1,5 +1,6 @@
 //! HTTP on a connection while it is busy: hyper's state, from the first byte of a request to the next
 //! rest.
+use super::direct::Handover;
 use super::ending::{Ending, classify};
 use super::exchange::{Exchange, Phase};
 use super::stream::Observed;
@@ -36,6 +37,7 @@ pub(super) async fn run<C, B, T>(
     server: &Rc<Server<C, B>>,
     exchange: &Rc<Exchange>,
     mut transport: T,
+    handover: Handover,
     timer: &mut Timer<C>,
 ) -> Pause<T>
 where
@@ -45,7 +47,7 @@ where
 {
     let peer = transport.peer_address();
     let service = service_fn(|request| request::handle(server, exchange, peer, request));
-    let mut received = Bytes::new();
+    let Handover { mut received, is_brief } = handover;
     loop {
         let io = Observed::new(transport, received, exchange, &server.clock, &server.scratch);
         let mut connection = server.http.serve_connection(io, &service);
@@ -58,7 +60,7 @@ where
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(result.map_or_else(Event::Failed, |()| Event::Done));
             }
-            let rests = draining || exchange.is_to_rest() || server.sessions.are_many();
+            let rests = draining || is_brief || exchange.is_to_rest() || server.sessions.are_many();
             if rests && exchange.phase() == Phase::Idle {
                 return Poll::Ready(Event::Idle);
             }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What an entry costs beyond its bytes: header values and bookkeeping.
-const ENTRY_COST: usize = 256;
+/// What an entry costs beyond its bytes: header values, heads of answers and bookkeeping.
+const ENTRY_COST: usize = 1024;
 
 /// What the cache did so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,7 +142,7 @@ mod tests {
         let headers =
             FileHeaders { etag: value.clone(), last_modified: value.clone(), media_type: value };
         let bytes = room.fill(vec![0; len]);
-        cache.insert(id, Rc::new(Resident { headers, bytes }));
+        cache.insert(id, Rc::new(Resident { headers, bytes, heads: Default::default() }));
         true
     }
 

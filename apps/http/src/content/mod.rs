@@ -7,12 +7,12 @@ pub(crate) use cache::CacheCounters;
 pub(crate) use stream::{ChunkSource, Segment, Stream};
 
 use crate::platform::{BlockSource, SECTOR_LEN, SECTOR_SIZE};
-use crate::site::{File, FileId, Site};
+use crate::site::{Coding, File, FileId, Site};
 use bytes::Bytes;
 use cache::Cache;
 use hyper::header::HeaderValue;
 use pool::Pool;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -65,6 +65,20 @@ fn ascii(text: String) -> HeaderValue {
 pub(crate) struct Resident {
     pub(crate) headers: FileHeaders,
     pub(crate) bytes: Bytes,
+    /// Made when first asked for: as a file of its own, and as the coded form of another.
+    pub(crate) heads: [OnceCell<ReadyHead>; 2],
+}
+
+/// The head of the answer with a whole file, but for what the request and the time decide.
+#[derive(Debug)]
+pub(crate) struct ReadyHead {
+    /// The form and the type that it is for.
+    pub(crate) coding: Option<Coding>,
+    pub(crate) media_type: &'static str,
+    /// All up to the field `connection`.
+    pub(crate) before: Box<[u8]>,
+    /// The fields behind it, up to the date.
+    pub(crate) length: Box<[u8]>,
 }
 
 /// How much memory contents may take.
@@ -129,7 +143,8 @@ impl<B: BlockSource> Contents<B> {
             let buffer = self.disk.buffer(read_len)?;
             room.fill(self.disk.read(file.offset, buffer, read_len).await?).slice(..len)
         };
-        let resident = Rc::new(Resident { headers: FileHeaders::new(file), bytes });
+        let resident =
+            Rc::new(Resident { headers: FileHeaders::new(file), bytes, heads: Default::default() });
         self.cache.borrow_mut().insert(id, Rc::clone(&resident));
         Ok(Some(resident))
     }

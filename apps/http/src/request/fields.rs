@@ -37,6 +37,11 @@ impl Fields {
         }
         fields
     }
+
+    /// The value of `Accept-Encoding`.
+    pub(super) fn accepted_encodings(&self) -> Option<&[u8]> {
+        self.accept_encoding.as_ref().map(HeaderValue::as_bytes)
+    }
 }
 
 /// Field lines of one name make one list (RFC 9110, 5.2).

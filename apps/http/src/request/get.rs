@@ -1,5 +1,5 @@
 //! GET and HEAD: files, the metrics page, redirects, and the page for what is not there.
-use super::answer::{Answer, AnswerFields, Refusal, Selection, content_range};
+use super::answer::{Answer, AnswerFields, Refusal, SERVER, Selection, content_range};
 use super::conditions::{self, Validators, Verdict};
 use super::fields::Fields;
 use super::multipart::Multipart;
@@ -11,7 +11,7 @@ use crate::metrics;
 use crate::platform::{BlockSource, Clock};
 use crate::server::Server;
 use crate::site::{Coding, File, FileId, Found};
-use hyper::header::HeaderValue;
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Uri};
 use std::collections::VecDeque;
@@ -22,13 +22,21 @@ const METRICS_PATH: &[u8] = b".paravane/metrics";
 const NOT_FOUND_PAGE: &[u8] = b"404.html";
 
 /// A file in the form that the client gets it in.
-struct Representation<'a> {
-    id: FileId,
-    file: &'a File,
-    coding: Option<Coding>,
+pub(super) struct Representation<'a> {
+    pub(super) id: FileId,
+    pub(super) file: &'a File,
+    pub(super) coding: Option<Coding>,
     varies: bool,
     /// The type of the plain form.
-    media_type: &'static str,
+    pub(super) media_type: &'static str,
+}
+
+impl Representation<'_> {
+    /// The fields of the answer with the whole file.
+    pub(super) fn fill(&self, headers: &FileHeaders, map: &mut HeaderMap) {
+        map.insert(header::SERVER, SERVER);
+        describe(self, headers, &Selection::Whole).1.fill(map);
+    }
 }
 
 impl<C: Clock, B: BlockSource> Server<C, B> {
@@ -40,7 +48,7 @@ impl<C: Clock, B: BlockSource> Server<C, B> {
     ) -> Option<Result<Answer, Refusal>> {
         let path = path::decode(parts.uri.path()).ok()?;
         let Found::File(id) = self.site.find(&path) else { return None };
-        let chosen = self.choose(id, fields);
+        let chosen = self.choose(id, fields.accepted_encodings());
         let resident = self.contents.cached(chosen.id)?;
         let is_head = parts.method == Method::HEAD;
         let (status, fields, selection) = match plan(&chosen, &resident.headers, fields, is_head) {
@@ -79,7 +87,7 @@ impl<C: Clock, B: BlockSource> Server<C, B> {
         fields: &Fields,
         is_head: bool,
     ) -> Result<Answer, Refusal> {
-        let chosen = self.choose(id, fields);
+        let chosen = self.choose(id, fields.accepted_encodings());
         let resident = self.resident(chosen.id).await?;
         let made;
         let headers = match &resident {
@@ -99,13 +107,11 @@ impl<C: Clock, B: BlockSource> Server<C, B> {
     }
 
     /// Negotiates the form.
-    fn choose(&self, id: FileId, fields: &Fields) -> Representation<'_> {
+    pub(super) fn choose(&self, id: FileId, accepted: Option<&[u8]>) -> Representation<'_> {
         let plain = self.site.file(id);
         let varies = plain.has_variants();
-        let coding = fields.accept_encoding.as_ref().filter(|_| varies).and_then(|accepted| {
-            accept_encoding::preferred(accepted.as_bytes(), |coding| {
-                plain.variant(coding).is_some()
-            })
+        let coding = accepted.filter(|_| varies).and_then(|accepted| {
+            accept_encoding::preferred(accepted, |coding| plain.variant(coding).is_some())
         });
         let id = coding.and_then(|coding| plain.variant(coding)).unwrap_or(id);
         let file = self.site.file(id);

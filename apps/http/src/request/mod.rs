@@ -6,9 +6,11 @@ mod fields;
 mod get;
 mod multipart;
 mod path;
+mod plain;
 mod range;
 
 pub(crate) use answer::{Answer, Refusal};
+pub(crate) use plain::Unfit;
 
 use crate::body::{Body, Completion};
 use crate::connection::Exchange;

@@ -1,5 +1,6 @@
 //! The server as clients see it: bytes in, bytes out, on virtual time.
 mod connections;
+mod direct;
 mod files;
 mod hostile;
 mod ranges;

@@ -4,7 +4,8 @@ use crate::connection::{self, Exchange, Waits};
 use crate::testing::{Bed, Client, SECOND};
 use std::rc::Rc;
 
-const REQUEST: &str = "GET /a%20b.txt HTTP/1.1\r\nhost: x\r\n\r\n";
+/// A request that is hyper's.
+const REQUEST: &str = "GET /a%20b.txt HTTP/1.1\r\nhost: x\r\nif-none-match: \"x\"\r\n\r\n";
 
 fn statuses(client: &Client) -> Vec<u16> {
     parse(&client.received(), false).iter().map(|response| response.status).collect()
