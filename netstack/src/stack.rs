@@ -188,7 +188,7 @@ impl Stack {
     /// family, or none is to be expected.
     pub fn poll_route(&mut self, remote: IpAddr, cx: &mut Context<'_>) -> Poll<()> {
         let is_clear = match remote {
-            IpAddr::V4(_) => self.lease.is_some(),
+            IpAddr::V4(_) => self.lease.is_some() || self.dhcp.is_none(),
             IpAddr::V6(remote) => {
                 remote.is_unicast_link_local()
                     || self.ipv6.global().is_some()

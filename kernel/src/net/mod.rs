@@ -16,12 +16,14 @@ pub use udp::UdpSocket;
 use crate::device::devices;
 use crate::executor::register_poller;
 use crate::state::kernel;
+use crate::time::timeout;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{OnceCell, RefCell};
 use core::future::poll_fn;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
 use interface::{Interface, NetPoller};
 use paravane_abi::device::DeviceKind;
 use paravane_netstack::{QueryId, Stack};
@@ -66,12 +68,18 @@ fn with_stack<T>(action: impl FnOnce(&mut Stack) -> T) -> Result<T, NetError> {
     Ok(action(interface()?.borrow_mut().stack()?))
 }
 
-/// Waits until the interface has an address, and returns it.
+/// How long DHCP has for its answer where there is an IPv6 address already, which comes without asking.
+const DHCP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Waits until the interface has an address, and returns it: that of IPv4, if DHCP gives one within 3 s.
+/// The network's server of names is known by then.
 ///
 /// # Errors
 /// There is no usable network device.
 pub async fn wait_configured() -> Result<IpAddr, NetError> {
     start()?;
+    // Without an answer there may be an IPv6 address all the same.
+    let _ = timeout(DHCP_PATIENCE, wait_route(Ipv4Addr::UNSPECIFIED.into())).await;
     poll_fn(|cx| match with_stack(|stack| stack.poll_configured(cx)) {
         Ok(poll) => poll.map(Ok),
         Err(error) => core::task::Poll::Ready(Err(error)),
