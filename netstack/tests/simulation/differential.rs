@@ -1,5 +1,5 @@
 //! The stack against smoltcp's own TCP: two implementations that share nothing but the standards.
-use crate::link::{Faults, Line};
+use crate::link::{Faults, Line, faults};
 use crate::world::{
     CLIENT, SERVER, SERVER_MAC, accept, at, client_config, no_context, receive, send,
 };
@@ -224,14 +224,10 @@ proptest! {
     #[test]
     fn over_links_with_faults(
         seed in any::<u64>(),
-        lost in 0u64..60,
-        duplicated in 0u64..100,
-        corrupted in 0u64..60,
-        delayed in 0u64..200,
+        faults in faults(),
         by_stack in any::<bool>(),
         len in 1usize..100_000,
     ) {
-        let faults = Faults { lost, duplicated, corrupted, delayed };
         exchange(Pair::new(client_config(), seed, faults), by_stack, len);
     }
 }

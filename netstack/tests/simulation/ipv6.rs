@@ -1,5 +1,5 @@
 //! IPv6: addresses, neighbours, routers, and TCP and UDP over it.
-use crate::link::Faults;
+use crate::link::{Faults, faults};
 use crate::transfer::{exchange_with, offloading};
 use crate::world::{
     CLIENT_MAC, SERVER_MAC, World, accept, client_config, no_context, server_config,
@@ -105,14 +105,10 @@ proptest! {
     #[test]
     fn data_arrives_over_links_with_faults(
         seed in any::<u64>(),
-        lost in 0u64..60,
-        duplicated in 0u64..100,
-        corrupted in 0u64..60,
-        delayed in 0u64..200,
+        faults in faults(),
         offload in any::<bool>(),
         len in 0usize..100_000,
     ) {
-        let faults = Faults { lost, duplicated, corrupted, delayed };
         let adapt = |config| if offload { offloading(config) } else { config };
         let mut world = world_with(adapt, seed, faults);
         // Damage to a probe must not look like a conflict.

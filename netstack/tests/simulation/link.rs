@@ -1,5 +1,6 @@
 //! A link with faults drawn from a seed.
 use paravane_netstack::{FramePort, Instant, RxMeta, TxMeta};
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// What goes wrong, in per mille of the frames.
@@ -9,6 +10,17 @@ pub(crate) struct Faults {
     pub(crate) duplicated: u64,
     pub(crate) corrupted: u64,
     pub(crate) delayed: u64,
+}
+
+/// Links on which everything happens, and nothing too often for a connection to live.
+pub(crate) fn faults() -> impl Strategy<Value = Faults> {
+    let perhaps = (0u64..60, 0u64..100, 0u64..60, 0u64..200);
+    perhaps.prop_map(|(lost, duplicated, corrupted, delayed)| Faults {
+        lost,
+        duplicated,
+        corrupted,
+        delayed,
+    })
 }
 
 /// A frame on its way.

@@ -1,5 +1,5 @@
 //! Data arrives complete, in order and intact, whatever the link does.
-use crate::link::Faults;
+use crate::link::{Faults, faults};
 use crate::world::{SERVER, World, at, client_config, receive, send, server_config};
 use core::net::SocketAddr;
 use paravane_netstack::{Config, Duration, Offloads};
@@ -77,14 +77,10 @@ proptest! {
     #[test]
     fn over_links_with_faults(
         seed in any::<u64>(),
-        lost in 0u64..60,
-        duplicated in 0u64..100,
-        corrupted in 0u64..60,
-        delayed in 0u64..200,
+        faults in faults(),
         offload in any::<bool>(),
         len in 0usize..200_000,
     ) {
-        let faults = Faults { lost, duplicated, corrupted, delayed };
         let adapt = |config| if offload { offloading(config) } else { config };
         exchange(World::with(adapt(client_config()), adapt(server_config()), seed, faults), len);
     }
