@@ -1,11 +1,10 @@
 //! Reads, writes and flushes through the guest's block device, against the same done natively to the same
 //! file, which the operating system keeps in its cache; and what the least of calls costs.
-use crate::cpu::passes;
-use crate::host::Host;
+use crate::in_turn::{Rounds, Turn, in_turn, runners};
 use crate::plot::{Plot, PlotRow, svg};
 use crate::program::{Program, Runner};
 use crate::session::Session;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use paravane_loads::{LOADS, Load, STORE_LEN};
 use std::fs::File;
 use std::io::Write;
@@ -17,9 +16,7 @@ pub(crate) fn measure(session: &mut Session) -> Result<()> {
     let store = folder.path().join("store");
     fill(&store).with_context(|| format!("writing {}", store.display()))?;
     let program = Program { native: "io-native", image: "io-loads", store: Some(&store) };
-    let hosts = Host::available();
-    let runners: Vec<_> =
-        std::iter::once(Runner::Native).chain(hosts.into_iter().map(Runner::Guest)).collect();
+    let runners = runners();
     for load in LOADS {
         compare(session, load, &program, &runners)?;
     }
@@ -43,37 +40,22 @@ fn compare(
     program: &Program<'_>,
     runners: &[Runner],
 ) -> Result<()> {
-    let seconds = session.pick(0.02, 1.0);
-    let mut plans = Vec::new();
-    let mut checksum = None;
-    for &runner in runners {
-        let trial = runner.run(program, load.name(), 1)?;
-        let expected = *checksum.get_or_insert(trial.checksum);
-        ensure!(trial.checksum == expected, "{load:?}: {} reads other bytes", runner.name());
-        plans.push((runner, passes(seconds, trial)));
-    }
-    for _ in 0..session.pick(1, 7) {
-        let mut native_s = None;
-        for &(runner, passes) in &plans {
-            session.noise.calibrate()?;
-            let run = runner.run(program, load.name(), passes)?;
-            let pass_s = run.seconds / f64::from(passes);
-            let native_s = *native_s.get_or_insert(pass_s);
-            let (unit, value) = quantity(load, pass_s);
-            session.figures.sample(&figure(load, runner), unit, value);
-            match runner {
-                // What the medium takes is not the machine's noise.
-                Runner::Native if waits_for_medium(load) => {}
-                Runner::Native => {
-                    session.noise.yardstick(&format!("{}, native,", load.name()), pass_s);
-                }
-                Runner::Guest(_) => {
-                    session.figures.sample(&ratio(load, runner), "x", pass_s / native_s);
-                }
+    let rounds = Rounds { seconds: session.pick(0.02, 1.0), count: session.pick(1, 7) };
+    in_turn(session, (program, load.name()), runners, rounds, |session, turn| {
+        let &Turn { runner, pass_s, native_s, .. } = turn;
+        let (unit, value) = quantity(load, pass_s);
+        session.figures.sample(&figure(load, runner), unit, value);
+        match runner {
+            // What the medium takes is not the machine's noise.
+            Runner::Native if waits_for_medium(load) => {}
+            Runner::Native => {
+                session.noise.yardstick(&format!("{}, native,", load.name()), pass_s);
+            }
+            Runner::Guest(_) => {
+                session.figures.sample(&ratio(load, runner), "x", pass_s / native_s);
             }
         }
-    }
-    Ok(())
+    })
 }
 
 fn waits_for_medium(load: Load) -> bool {

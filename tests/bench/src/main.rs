@@ -11,6 +11,7 @@ mod cpus;
 mod density;
 mod figures;
 mod host;
+mod in_turn;
 mod memory;
 mod noise;
 mod options;

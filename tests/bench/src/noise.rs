@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 pub(crate) const HELP: &str = "\
 Too noisy:
 Between the runs, a fixed loop of integer arithmetic is timed on the CPU of the measured programs. A part, or a
-load of the part web, counts as too noisy
+load of the parts net and web, counts as too noisy
   - if the loop was ready to run but another program had its CPU for more than 2 % of the loop's time;
   - if the hypervisor below this machine took more than 1 % of the CPUs' time (steal in /proc/stat);
   - if the loop, or a native program that others are compared with, took different time for the same work:
-    the middle half of its times (between the quartiles) spans more than 5 % of the median, in the part web
-    10 %, where the ratios come from runs that stood side by side;
-  - in the part web, for one server alone: if the middle half of its ratios to nginx, one from each round,
-    spans more than 10 % of the median.
+    the middle half of its times (between the quartiles) spans more than 5 % of the median, in the parts net
+    and web 10 %, where the ratios come from runs that stood side by side;
+  - in the parts net and web, for one server alone: if the middle half of its ratios to the native server,
+    one from each round, spans more than 10 % of the median.
 Spreads are judged from four rounds on. What was too noisy is named, with the reason, in place of its figures
-and plots; the raw figures are kept. The exit status is 1 if this happened to a part other than web, or to the
-headline of that, keepalive-128 on process-tap at any number of connections; or if anything failed, but for the
-server emulation-tap, of which nothing is promised. With --quick the reason is printed, and nothing is refused.";
+and plots; the raw figures are kept. The exit status is 1 if this happened to a part other than net and web, or
+to the headline of web, keepalive-128 on process-tap at any number of connections; or if anything failed, but
+for the server emulation-tap, of which nothing is promised. With --quick the reason is printed, and nothing is refused.";
 
 const WAITED_MAX: f64 = 0.02;
 const STEAL_MAX: f64 = 0.01;

@@ -14,7 +14,7 @@ pub(crate) enum Part {
     Cpu,
     /// Many idle web appliances at once: starting them, their memory and processor time, a request to one.
     Density,
-    /// Size of the web image, memory of an idle appliance.
+    /// Sizes of what is installed, memory of an idle appliance and of idle connections.
     Memory,
     /// Bytes in and out on one connection, and the round trip of one byte, against a plain epoll server.
     Net,
@@ -73,7 +73,8 @@ pub(crate) struct Options {
     pub(crate) seconds: Option<u32>,
     /// Loads of the parts net and web, by name or by the beginning of one up to a hyphen: keepalive-128-N,
     /// keepalive-1k-N (N connections: 16, 128, 1024, 4096), close, pipelined, download-1m-CC,
-    /// download-64m-CC, upload-CC (CC: the default congestion control, reno), latency-low, latency-half.
+    /// download-64m-CC, upload-CC (CC: the default congestion control, reno), latency-low, latency-half;
+    /// net-in-CC, net-out-CC, net-ping-pong.
     #[arg(long, value_name = "LOAD", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Servers of the parts net and web; all that this machine can have by default.

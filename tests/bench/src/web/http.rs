@@ -78,11 +78,22 @@ pub(crate) fn verify(address: &str, file: File) -> Result<()> {
     Ok(())
 }
 
-/// Runs a client on the CPU of the clients.
+/// Bytes that came or went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moved {
+    pub(crate) bytes: f64,
+    pub(crate) seconds: f64,
+}
+
+/// Runs a client of the server at `address` for some seconds, on the CPU of the clients.
 pub(crate) fn on_client_cpu<T: Send + 'static>(
-    client: impl FnOnce() -> Result<T> + Send + 'static,
+    address: &str,
+    seconds: u32,
+    client: impl FnOnce(&str, Duration) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let run = std::thread::spawn(move || pin(clients()).and_then(|()| client())).join();
+    let (address, time) = (address.to_owned(), Duration::from_secs(seconds.into()));
+    let run =
+        std::thread::spawn(move || pin(clients()).and_then(|()| client(&address, time))).join();
     run.map_err(|_| anyhow!("a client panicked"))?
 }
 

@@ -33,6 +33,8 @@ use anyhow::{Result, anyhow, ensure};
 use cell::{Cell, Load, Unit};
 use clap::ValueEnum;
 use contender::Running;
+use http::Moved;
+use paced::Latency;
 use progress::{Progress, clock};
 use results::{Outcome, Row, Sample, Verdict};
 use serde_json::{Value, json};
@@ -280,6 +282,8 @@ fn sample(load: Load, running: &Running, seconds: u32) -> Result<Sample> {
         Load::Paced { half: true } => half_rate(address)?,
         _ => cell::LOW_RATE,
     };
+    let moved = |moved: Moved| (moved.bytes, moved.seconds, None);
+    let answered = |l: Latency| (l.requests, l.seconds, Some(l.quantiles_us));
     let before_s = server.cpu_time_s();
     let (count, seconds, latency_us) = match load {
         Load::Requests { file, connections, style } => {
@@ -288,26 +292,11 @@ fn sample(load: Load, running: &Running, seconds: u32) -> Result<Sample> {
             let is_bytes = load.unit() == Unit::Bytes;
             (if is_bytes { bytes } else { tally.requests }, tally.seconds, None)
         }
-        Load::Download(file) => {
-            let arrived = reader::run(address, file, seconds)?;
-            (arrived.bytes, arrived.seconds, None)
-        }
-        Load::Upload => {
-            let taken = upload::run(address, seconds)?;
-            (taken.bytes, taken.seconds, None)
-        }
-        Load::Pull => {
-            let pulled = pull::run(address, seconds)?;
-            (pulled.bytes, pulled.seconds, None)
-        }
-        Load::PingPong => {
-            let latency = ping_pong::run(address, seconds)?;
-            (latency.requests, latency.seconds, Some(latency.quantiles_us))
-        }
-        Load::Paced { .. } => {
-            let latency = paced::run(address, File::Bytes128, rate, seconds)?;
-            (latency.requests, latency.seconds, Some(latency.quantiles_us))
-        }
+        Load::Download(file) => moved(reader::run(address, file, seconds)?),
+        Load::Upload => moved(upload::run(address, seconds)?),
+        Load::Pull => moved(pull::run(address, seconds)?),
+        Load::PingPong => answered(ping_pong::run(address, seconds)?),
+        Load::Paced { .. } => answered(paced::run(address, File::Bytes128, rate, seconds)?),
     };
     let cpu_us = (server.cpu_time_s() - before_s) * 1e6;
     let per = if load.unit() == Unit::Bytes { MIB } else { 1.0 };
@@ -325,8 +314,11 @@ fn note_conditions(session: &mut Session, plan: &Plan) {
     let figures = &mut session.figures;
     let runs = format!("{} rounds of {} s", plan.rounds, plan.seconds);
     figures.condition(plan.part.name(), runs);
+    if figures.has_condition("memory of the guests") {
+        return; // The other of the two parts has said the rest.
+    }
     figures.condition("memory of the guests", format!("{} MiB", work::MEMORY_MIB));
-    figures.condition("network of the web part", namespace::describe());
+    figures.condition("network of the parts net and web", namespace::describe());
     let left_out = Contender::value_variants().iter().filter_map(|contender| {
         contender.missing().map(|reason| format!("{} ({reason})", contender.name()))
     });

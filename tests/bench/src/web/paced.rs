@@ -25,8 +25,9 @@ pub(crate) struct Latency {
 
 /// Asks for a file `rate` times a second for some seconds.
 pub(crate) fn run(address: &str, file: File, rate: f64, seconds: u32) -> Result<Latency> {
-    let address = address.to_owned();
-    on_client_cpu(move || Client::new(&address, file, rate)?.run(rate * f64::from(seconds)))
+    on_client_cpu(address, seconds, move |address, time| {
+        Client::new(address, file, rate)?.run(rate * time.as_secs_f64())
+    })
 }
 
 struct Client {

@@ -16,8 +16,7 @@ pub(crate) fn works(address: &str) -> bool {
 
 /// Goes there and back for some seconds.
 pub(crate) fn run(address: &str, seconds: u32) -> Result<Latency> {
-    let address = address.to_owned();
-    on_client_cpu(move || ping_pong(&address, Duration::from_secs(seconds.into())))
+    on_client_cpu(address, seconds, ping_pong)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 round trips")]

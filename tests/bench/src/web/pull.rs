@@ -1,5 +1,5 @@
 //! Bytes on one connection from a server that sends as many as are taken.
-use super::http::{connect, on_client_cpu};
+use super::http::{Moved, connect, on_client_cpu};
 use anyhow::{Context, Result, ensure};
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -7,26 +7,18 @@ use std::time::{Duration, Instant};
 /// What is read at a time, bytes.
 const BUFFER_LEN: usize = 256 << 10;
 
-/// What came.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Pulled {
-    pub(crate) bytes: f64,
-    pub(crate) seconds: f64,
-}
-
 /// Whether a server sends bytes at an address.
 pub(crate) fn works(address: &str) -> bool {
     pull(address, Duration::ZERO).is_ok()
 }
 
 /// Takes bytes for some seconds.
-pub(crate) fn run(address: &str, seconds: u32) -> Result<Pulled> {
-    let address = address.to_owned();
-    on_client_cpu(move || pull(&address, Duration::from_secs(seconds.into())))
+pub(crate) fn run(address: &str, seconds: u32) -> Result<Moved> {
+    on_client_cpu(address, seconds, pull)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 bytes")]
-fn pull(address: &str, time: Duration) -> Result<Pulled> {
+fn pull(address: &str, time: Duration) -> Result<Moved> {
     let mut stream = connect(address)?;
     let mut buffer = vec![0; BUFFER_LEN];
     let (start, mut bytes) = (Instant::now(), 0u64);
@@ -38,7 +30,7 @@ fn pull(address: &str, time: Duration) -> Result<Pulled> {
             break;
         }
     }
-    Ok(Pulled { bytes: bytes as f64, seconds: start.elapsed().as_secs_f64() })
+    Ok(Moved { bytes: bytes as f64, seconds: start.elapsed().as_secs_f64() })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Long downloads: one connection, one file after the other, what comes is thrown away.
-use super::http::{Head, connect, on_client_cpu, request};
+use super::http::{Head, Moved, connect, on_client_cpu, request};
 use super::site::File;
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
@@ -8,22 +8,13 @@ use std::time::{Duration, Instant};
 /// What is read at a time, bytes.
 const BUFFER_LEN: usize = 256 << 10;
 
-/// What arrived.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Arrived {
-    /// Of bodies.
-    pub(crate) bytes: f64,
-    pub(crate) seconds: f64,
-}
-
-/// Downloads a file again and again for some seconds; the last one is cut off.
-pub(crate) fn run(address: &str, file: File, seconds: u32) -> Result<Arrived> {
-    let address = address.to_owned();
-    on_client_cpu(move || download(&address, file, Duration::from_secs(seconds.into())))
+/// Downloads a file again and again for some seconds; the last one is cut off. Bytes of bodies count.
+pub(crate) fn run(address: &str, file: File, seconds: u32) -> Result<Moved> {
+    on_client_cpu(address, seconds, move |address, time| download(address, file, time))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 bytes")]
-fn download(address: &str, file: File, time: Duration) -> Result<Arrived> {
+fn download(address: &str, file: File, time: Duration) -> Result<Moved> {
     let mut stream = connect(address)?;
     let request = request(file);
     let mut buffer = vec![0; BUFFER_LEN];
@@ -39,7 +30,7 @@ fn download(address: &str, file: File, time: Duration) -> Result<Arrived> {
             bytes += len;
         }
     }
-    Ok(Arrived { bytes: bytes as f64, seconds: start.elapsed().as_secs_f64() })
+    Ok(Moved { bytes: bytes as f64, seconds: start.elapsed().as_secs_f64() })
 }
 
 /// Reads to the end of a head, and returns how many bytes of the body have not come with it.

@@ -1,5 +1,5 @@
 //! Uploads: one connection to a server that takes bytes, and says in the end how many there were.
-use super::http::{connect, on_client_cpu};
+use super::http::{Moved, connect, on_client_cpu};
 use anyhow::{Context, Result, ensure};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -8,27 +8,18 @@ use std::time::{Duration, Instant};
 /// What is written at a time, bytes.
 const CHUNK_LEN: usize = 256 << 10;
 
-/// What was taken.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Taken {
-    pub(crate) bytes: f64,
-    /// Until the server had said so.
-    pub(crate) seconds: f64,
-}
-
 /// Whether a server takes bytes at an address.
 pub(crate) fn works(address: &str) -> bool {
     upload(address, Duration::ZERO).is_ok()
 }
 
-/// Sends for some seconds.
-pub(crate) fn run(address: &str, seconds: u32) -> Result<Taken> {
-    let address = address.to_owned();
-    on_client_cpu(move || upload(&address, Duration::from_secs(seconds.into())))
+/// Sends for some seconds. The time until the server has said how much it took counts.
+pub(crate) fn run(address: &str, seconds: u32) -> Result<Moved> {
+    on_client_cpu(address, seconds, upload)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 bytes")]
-fn upload(address: &str, time: Duration) -> Result<Taken> {
+fn upload(address: &str, time: Duration) -> Result<Moved> {
     let mut stream = connect(address)?;
     let chunk = vec![0x5a; CHUNK_LEN];
     let (start, mut sent) = (Instant::now(), 0u64);
@@ -45,7 +36,7 @@ fn upload(address: &str, time: Duration) -> Result<Taken> {
     let seconds = start.elapsed().as_secs_f64();
     let count = u64::from_be_bytes(count);
     ensure!(count == sent, "{sent} bytes were sent, the server counted {count}");
-    Ok(Taken { bytes: sent as f64, seconds })
+    Ok(Moved { bytes: sent as f64, seconds })
 }
 
 #[cfg(test)]
