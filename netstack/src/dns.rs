@@ -22,6 +22,12 @@ const TRIES: u32 = 4;
 /// How often to look whether the server's Ethernet address is known.
 const RESOLVE_RETRY: Duration = Duration::from_millis(10);
 
+/// How long that may take: longer than the neighbour cache asks for it.
+const WAY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the answer for one family waits for that of the other (RFC 8305, 3).
+const OTHER_PATIENCE: Duration = Duration::from_millis(50);
+
 const DNS_PORT: u16 = 53;
 
 /// Names a query.
@@ -72,6 +78,8 @@ struct Query {
     next: Instant,
     wait: Duration,
     tries_left: u32,
+    /// When to give up if the way to the server is not known by then.
+    way_until: Option<Instant>,
     waker: Option<Waker>,
 }
 
@@ -109,7 +117,7 @@ impl Resolver {
     }
 
     /// Takes an answer.
-    pub(crate) fn receive(&mut self, datagram: &UdpPacket<&[u8]>) -> Option<()> {
+    pub(crate) fn receive(&mut self, now: Instant, datagram: &UdpPacket<&[u8]>) -> Option<()> {
         let port = datagram.dst_port();
         for &key in &self.active {
             let Some(query) = self.queries.get_mut(key) else { continue };
@@ -126,6 +134,9 @@ impl Resolver {
                 query.open.swap_remove(index);
                 if query.open.is_empty() {
                     query.wake();
+                } else if !query.addresses.is_empty() {
+                    // The other family's answer may have a little time (RFC 8305, 3).
+                    (query.tries_left, query.next) = (0, now + OTHER_PATIENCE);
                 }
                 return Some(());
             }
@@ -161,6 +172,7 @@ impl Stack {
             next: Instant::ZERO,
             wait: RETRY_FIRST,
             tries_left: TRIES,
+            way_until: None,
             waker: None,
         };
         let key = self.resolver.queries.insert(query).ok_or(DnsError::Busy)?;
@@ -223,7 +235,11 @@ impl Stack {
                 continue;
             }
             match way {
-                Some((_, Resolution::Pending)) => query.next = now + RESOLVE_RETRY,
+                Some((_, Resolution::Pending))
+                    if now < *query.way_until.get_or_insert(now + WAY_PATIENCE) =>
+                {
+                    query.next = now + RESOLVE_RETRY;
+                }
                 Some((server, Resolution::Known(_))) if query.tries_left > 0 => {
                     query.tries_left -= 1;
                     query.next = now + query.wait;

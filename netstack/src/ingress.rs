@@ -132,7 +132,7 @@ impl Stack {
             return self.receive_dhcp(now, datagram.payload());
         }
         if self.resolver.takes(&datagram, received.ip.source) {
-            return self.resolver.receive(&datagram);
+            return self.resolver.receive(now, &datagram);
         }
         if self.udp_takes(received, &datagram) {
             return Some(());

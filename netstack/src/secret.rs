@@ -25,6 +25,15 @@ impl Secret {
         hasher.finish()
     }
 
+    /// A number that depends on `ordinal` and on the key. Outsiders see some of them, such as the ports
+    /// and the identifiers of queries.
+    pub(crate) fn draw(&self, ordinal: u64) -> u64 {
+        #[expect(deprecated, reason = "see above")]
+        let mut hasher = SipHasher::new_with_keys(self.0, self.1);
+        hasher.write_u64(ordinal);
+        hasher.finish()
+    }
+
     /// The low half of [`hash`](Self::hash).
     pub(crate) fn hash_low(&self, flow: &Flow, purpose: impl Hash) -> u32 {
         u32::try_from(self.hash(flow, purpose) & u64::from(u32::MAX)).unwrap_or(0)

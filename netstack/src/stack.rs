@@ -80,7 +80,6 @@ pub struct Stack {
     pub(crate) now: Instant,
     /// The last poll ended because the port was full.
     is_blocked: bool,
-    seed: u64,
     draws: u64,
 }
 
@@ -141,7 +140,6 @@ impl Stack {
             configured_wakers: Vec::new(),
             now,
             is_blocked: false,
-            seed,
             draws: 0,
         };
         match config.addressing {
@@ -408,7 +406,7 @@ impl Stack {
     /// A fresh pseudo-random number.
     pub(crate) fn random(&mut self) -> u64 {
         self.draws += 1;
-        mix(self.seed, self.draws ^ (1 << 63))
+        self.secret.draw(self.draws)
     }
 }
 

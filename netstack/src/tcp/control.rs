@@ -375,7 +375,9 @@ impl Tcb {
 
     /// Bytes of new window that there is room for.
     pub(super) fn receive_room(&self, budget: &BufferBudget) -> usize {
-        let limit = self.receive_limit.min(budget.receive_limit());
+        // No more than the window's field can say.
+        let field_max = usize::from(u16::MAX) << self.agreed.our_shift;
+        let limit = self.receive_limit.min(budget.receive_limit()).min(field_max);
         limit.saturating_sub(self.receive.ready_len())
     }
 

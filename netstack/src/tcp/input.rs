@@ -1,6 +1,6 @@
 //! What a segment does to a connection (RFC 9293, 3.10.7, with RFC 5961 against blind attackers).
 use super::congestion::Congestion;
-use super::control::{AckDue, PeerSyn, State, Tcb, Timestamps, wake};
+use super::control::{AckDue, Opening, PeerSyn, State, Tcb, wake};
 use super::recovery::Recovery;
 use super::segment::{Flags, Segment};
 use super::sequence::Seq;
@@ -87,18 +87,15 @@ impl Tcb {
     }
 
     fn take_syn(&mut self, peer: &PeerSyn, now: Instant) {
-        let options = &peer.options;
-        self.agreed.mss =
-            options.mss.unwrap_or(self.mss_default).max(super::control::MSS_MIN).min(self.mss_max);
-        self.agreed.has_sack = options.permits_sack;
-        self.agreed.is_scaled = options.window_shift.is_some();
-        self.agreed.peer_shift = options.window_shift.unwrap_or(0);
-        if !self.agreed.is_scaled {
-            self.agreed.our_shift = 0;
-        }
-        let clocks = self.agreed.timestamps.zip(options.timestamp);
-        self.agreed.timestamps =
-            clocks.map(|(ours, recent)| Timestamps { offset: ours.offset, recent, recent_at: now });
+        let opening = Opening {
+            isn: self.unacknowledged,
+            mss_max: self.mss_max,
+            mss_default: self.mss_default,
+            window_shift: self.agreed.our_shift,
+            timestamp_offset: self.agreed.timestamps.map(|ours| ours.offset),
+            is_local: self.is_local,
+        };
+        self.agreed = opening.agree(&peer.options, now);
         if !self.is_local {
             self.congestion = Congestion::new(self.segment_size());
         }
@@ -145,7 +142,6 @@ impl Tcb {
             }
             return self.answer_stray(segment, now);
         }
-        self.take_clock(segment, now);
         if flags.has(Flags::SYN) {
             return self.challenge(now);
         }
@@ -162,6 +158,8 @@ impl Tcb {
         if segment.ack > next || segment.ack < first - self.window_max {
             return self.challenge(now);
         }
+        // Not before: whoever cannot see what we send must not set the clock.
+        self.take_clock(segment, now);
         self.take_acknowledgement(segment, now, budget);
         if !is_in_window {
             return Answer::Acknowledge;
@@ -308,7 +306,9 @@ impl Tcb {
             return;
         }
         let Some(timestamp) = segment.timestamp() else { return };
-        if let Some((path, late)) = recovery.acquit(self.unacknowledged, timestamp.echo, mss) {
+        let patience_ms = u32::try_from(self.rtt.timeout().total_millis()).unwrap_or(u32::MAX);
+        let echo = (timestamp.echo, patience_ms);
+        if let Some((path, late)) = recovery.acquit(self.unacknowledged, echo, mss) {
             self.congestion = path;
             self.duplicates = self.duplicates.max(late);
         }
@@ -366,6 +366,9 @@ impl Tcb {
         let is_later = self.window_seq < segment.seq
             || (self.window_seq == segment.seq && self.window_ack <= segment.ack);
         if segment.ack >= self.unacknowledged && is_later {
+            if self.window == 0 && window > 0 {
+                self.rtt.progressed(); // What was not answered were probes, and now they are.
+            }
             self.window = window;
             self.window_max = self.window_max.max(window);
             (self.window_seq, self.window_ack) = (segment.seq, segment.ack);
@@ -379,6 +382,7 @@ impl Tcb {
         let flight = (self.unacknowledged, self.next);
         if recovery.detect(flight, mss, self.duplicates, self.is_tail_probed) {
             recovery.begin(self.congestion.clone());
+            self.is_tail_probe_due = false; // What is missing goes first.
             self.congestion.lost(was_in_flight, mss);
             self.timer = None;
             self.timed = None;

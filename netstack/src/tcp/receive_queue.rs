@@ -74,7 +74,7 @@ impl ReceiveQueue {
         for mut stretch in self.stretches.drain(..in_order) {
             let end = stretch.end();
             stretch.rope.consume(next.since(stretch.start) as usize, budget);
-            self.ready.append(stretch.rope);
+            self.ready.append(stretch.rope, budget);
             next = next.max(end);
         }
         if self.stretches.is_empty() {
@@ -127,7 +127,7 @@ impl ReceiveQueue {
             self.stretches.remove(index);
         } else if self.stretches.get(index + 1).is_some_and(|next| next.start == end) {
             let next = self.stretches.remove(index + 1);
-            self.stretches[index].rope.append(next.rope);
+            self.stretches[index].rope.append(next.rope, budget);
         }
         is_whole
     }
@@ -224,6 +224,19 @@ mod tests {
             queue.clear(&mut budget);
             prop_assert_eq!(budget.used(), 0);
         }
+    }
+
+    #[test]
+    fn bytes_that_came_one_by_one_share_their_memory() {
+        let (mut queue, mut budget) = (ReceiveQueue::default(), BufferBudget::new(LIMITS));
+        let mut next = at(0);
+        for offset in (0..1000).step_by(2) {
+            queue.insert(at(offset + 1), &part(offset + 1, 1), &mut budget);
+            next = queue.push(next, &part(offset, 1), &mut budget);
+        }
+        assert_eq!((next, queue.ready_len()), (at(1000), 1000));
+        assert_eq!(queue.front_mut(), part(0, 1000));
+        assert_eq!(budget.used(), 2048);
     }
 
     #[test]

@@ -180,12 +180,18 @@ impl Recovery {
         self.doubt = Some((path, None));
     }
 
-    /// The first segment, at `first`, is acknowledged, by a peer that got it when our clock showed `echo`.
-    /// If that was before it was sent again, it was late and not lost (RFC 3522): the recovery is over.
-    /// Gives back what was known of the path, and by how many segments of `mss` bytes it was late.
-    pub(crate) fn acquit(&mut self, first: Seq, echo: u32, mss: u32) -> Option<(Congestion, u16)> {
+    /// The first segment, at `first`, is acknowledged, by a peer that echoes when our clock showed `echo`. If
+    /// that was before it was sent again, by no more than the timeout of `patience_ms`, it was late and not
+    /// lost (RFC 3522): the recovery is over. Older echoes are of peers that echo anything. Gives back what was known of the path, and by how many segments of `mss` bytes it was late.
+    pub(crate) fn acquit(
+        &mut self,
+        first: Seq,
+        (echo, patience_ms): (u32, u32),
+        mss: u32,
+    ) -> Option<(Congestion, u16)> {
         let (path, resent_at) = self.doubt.take()?;
-        if resent_at.is_some_and(|at| Seq(echo) >= Seq(at)) {
+        let was_late = |at| (1..=patience_ms).contains(&Seq(at).since(Seq(echo)));
+        if !resent_at.is_none_or(was_late) {
             return None;
         }
         let late = self.board.highest().map_or(0, |end| end.since(first) / mss + 1);
@@ -282,12 +288,15 @@ mod tests {
             recovery.begin(Congestion::new(MSS));
             recovery.resent(seq(1), Some(1000));
             recovery.selected(seq(4), seq(7));
-            let late = recovery.acquit(seq(0), echo, MSS).map(|(_, late)| late);
+            let late = recovery.acquit(seq(0), (echo, 300), MSS).map(|(_, late)| late);
             assert_eq!((late, recovery.is_recovering()), (expected, expected.is_none()));
         };
         check(999, Some(8));
         check(1000, None);
         check(1001, None);
+        check(700, Some(8));
+        check(699, None);
+        check(0, None);
     }
 
     #[test]

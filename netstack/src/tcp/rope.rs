@@ -43,10 +43,21 @@ impl Rope {
         }
     }
 
-    /// Adds another rope.
-    pub(crate) fn append(&mut self, other: Self) {
+    /// Adds another rope. What fits into the room behind the last chunk is copied there: many short
+    /// ropes are not to hold a chunk each.
+    pub(crate) fn append(&mut self, other: Self, budget: &mut BufferBudget) {
         self.len += other.len;
-        other.front.into_iter().chain(other.rest).for_each(|chunk| self.append_chunk(chunk));
+        for chunk in other.front.into_iter().chain(other.rest) {
+            let last = self.rest.back_mut().or(self.front.as_mut());
+            if let Some(last) = last
+                && last.room().len() >= chunk.len()
+            {
+                last.push(chunk.data());
+                budget.release(chunk);
+            } else {
+                self.append_chunk(chunk);
+            }
+        }
     }
 
     /// Takes `len` bytes off the front, or all there are.
@@ -113,7 +124,7 @@ mod tests {
                     Action::Append(len) => {
                         let (bytes, mut other) = (fresh(len), Rope::default());
                         other.push(&bytes, &mut budget);
-                        rope.append(other);
+                        rope.append(other, &mut budget);
                         model.extend(bytes);
                     }
                     Action::Consume(len) => {
