@@ -159,6 +159,39 @@ fn data_right_behind_a_syn_cannot_overrun_the_buffer() {
     assert_eq!(heard.len(), 65535);
 }
 
+/// The timestamps option (RFC 7323).
+fn timestamp(value: u32) -> [u8; 12] {
+    let mut option = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+    option[4..8].copy_from_slice(&value.to_be_bytes());
+    option
+}
+
+#[test]
+fn a_blind_segment_cannot_shut_the_peer_out() {
+    let mut stack = Stack::new(server_config(), Instant::ZERO);
+    let listener = stack.listen(80, 4).unwrap();
+    let mut sink = Sink(Vec::new());
+    let give = |stack: &mut Stack, sink: &mut Sink, frame: &[u8]| {
+        stack.receive(Instant::ZERO, frame, UNCHECKED, sink);
+        stack.poll(Instant::ZERO, sink);
+    };
+    give(&mut stack, &mut sink, &segment(0, 0, 2, &timestamp(1000), &[]));
+    let isn = u32::from_be_bytes(sink.0[38..42].try_into().unwrap());
+    let ack = isn.wrapping_add(1);
+    give(&mut stack, &mut sink, &segment(1, ack, 0x10, &timestamp(1000), &[]));
+    let connection = crate::world::accept(&mut stack, listener).unwrap();
+    // In the window, from far in the future of the peer's clock: without an acknowledgement, with a
+    // wrong one, and as a SYN.
+    let future = timestamp(1 << 30);
+    for (ack, flags) in [(0, 0), (ack.wrapping_add(1 << 30), 0x10), (0, 2)] {
+        give(&mut stack, &mut sink, &segment(1, ack, flags, &future, b"forged"));
+    }
+    give(&mut stack, &mut sink, &segment(1, ack, 0x10, &timestamp(1001), b"genuine"));
+    let mut heard = Vec::new();
+    receive(&mut stack, connection, &mut heard).unwrap();
+    assert_eq!(heard, b"genuine");
+}
+
 fn feed(frames: impl Iterator<Item = Vec<u8>>, any_ip: bool) {
     let mut stack = Stack::new(Config { any_ip, ..server_config() }, Instant::ZERO);
     stack.listen(80, 4).unwrap();

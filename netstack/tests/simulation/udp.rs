@@ -116,6 +116,22 @@ fn a_name_is_resolved_by_the_server_of_the_lease() {
 }
 
 #[test]
+fn a_query_to_a_server_that_is_not_there_ends() {
+    let lost = Faults { lost: 1000, ..Faults::default() };
+    let mut world = World::with(client_config(), server_config(), 1, lost);
+    let mut query = Some(world.client.start_query("example.org").unwrap());
+    let mut result = None;
+    world.run_until(SECOND * 10, |world| {
+        match world.client.poll_query(&mut query, &mut no_context()) {
+            Poll::Ready(end) => result = Some(end),
+            Poll::Pending => {}
+        }
+        result.is_some()
+    });
+    assert!(result.unwrap().is_err());
+}
+
+#[test]
 fn queries_that_nobody_waits_for_make_room() {
     let mut world = World::perfect();
     for _ in 0..100 {
